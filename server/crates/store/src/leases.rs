@@ -1,0 +1,112 @@
+//! One actor per app: the lease that reconciliation works under.
+
+use paas_domain::{AppId, Generation, Timestamp};
+
+use crate::row::args;
+use crate::{AppScope, StoreError, Uow};
+
+/// The right to make an app true, until `until` or until somebody with a higher fence takes it.
+#[derive(Clone, Debug)]
+pub struct AppLease {
+    /// Which app.
+    pub scope: AppScope,
+    /// Grows with each claim.
+    pub fence: i64,
+}
+
+impl Uow {
+    /// Takes the app that has been due longest: its generation is not settled, or it is time to look again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn claim_due_app(
+        &mut self,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<AppLease>, StoreError> {
+        // The kick is consumed here; one that comes while the lease is held is kept by `release_app`.
+        let sql = "UPDATE apps SET lease_owner = $1, lease_until = $3, look_again_at = NULL, fence = fence + 1 WHERE id = (\
+                   SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND generation > settled_generation)) \
+                   AND (lease_until IS NULL OR lease_until <= $2) ORDER BY look_again_at IS NOT NULL, look_again_at, id LIMIT 1) \
+                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence";
+        let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
+        Ok(Some(AppLease { scope: AppScope::mint(row.parse()?), fence: row.int()? }))
+    }
+
+    /// When the next app is due, for the loop's sleep.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn next_due_app(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT min(coalesce(look_again_at, 0)) FROM apps \
+                   WHERE (look_again_at IS NOT NULL OR generation > settled_generation) AND lease_until IS NULL";
+        match self.row(sql, vec![]).await? {
+            Some(mut row) => row.opt_time(),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends a lease with its result: what generation was made true (if it was) and when to look again.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when somebody else holds the lease by now: then nothing of this transaction counts.
+    pub async fn release_app(
+        &mut self,
+        lease: &AppLease,
+        settled: Option<Generation>,
+        look_again_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        // The sooner of this wish and of a kick that came meanwhile.
+        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, \
+                   look_again_at = CASE WHEN look_again_at IS NULL OR look_again_at > $3 THEN $3 ELSE look_again_at END, \
+                   settled_generation = coalesce($4, settled_generation) WHERE id = $1 AND fence = $2";
+        let settled = settled.map(|g| g.0);
+        match self.execute(sql, args![lease.scope.id(), lease.fence, look_again_at, settled]).await? {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the lease still holds, within a transaction that writes a result.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when it does not.
+    pub async fn check_lease(&mut self, lease: &AppLease) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET fence = fence WHERE id = $1 AND fence = $2";
+        match self.execute(sql, args![lease.scope.id(), lease.fence]).await? {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes an app due at once (an event of the platform, or a changed wish).
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn kick_app(&mut self, app: &AppId, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET look_again_at = $2 WHERE id = $1 AND (look_again_at IS NULL OR look_again_at > $2)";
+        self.execute(sql, args![app, now]).await?;
+        Ok(())
+    }
+
+    /// Makes every app due at once: after a start, and for the slow sweep.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn kick_all_apps(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET look_again_at = $1 WHERE look_again_at IS NULL OR look_again_at > $1";
+        self.execute(sql, args![now]).await?;
+        Ok(())
+    }
+
+    /// Frees the leases of an owner that is known to be dead: this server before its restart, where it is the only one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn free_leases(&mut self) -> Result<(), StoreError> {
+        self.execute("UPDATE apps SET lease_owner = NULL, lease_until = NULL", vec![]).await?;
+        self.execute("UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE state = 'running'", vec![]).await?;
+        Ok(())
+    }
+}
