@@ -1,1 +1,3 @@
-//! Being written.
+//! What the test suites share: how they find the Docker engine, and how they clear away after themselves.
+
+pub mod engine;

@@ -1,1 +1,5 @@
 //! Being written.
+
+pub mod registry;
+
+pub use registry::EngineRegistry;

@@ -103,6 +103,11 @@ impl Registry for FakeRegistry {
         outside::check("Registry::push");
         self.world.enter("push")?;
         let id = digest_of(&plan.config);
+        let config: serde_json::Value = serde_json::from_slice(&plan.config).unwrap_or_default();
+        let named = config["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
+        if !named.iter().map(|id| id.as_str()).eq(plan.layers.iter().map(|layer| Some(layer.diff_id.as_str()))) {
+            return Err(PortError::permanent("pushing the image", "the config names other layers than the plan"));
+        }
         if self.world.lock().images.contains_key(id.as_str()) {
             self.world.lock().holds.insert((app.clone(), id.to_string()));
             return Ok(ImageRef(id));
