@@ -1,0 +1,257 @@
+//! A dyno's output on its way into the app's log.
+//!
+//! The engine keeps the output; how far it was taken over is in a file, written after the lines are stored.
+//! So a killed server repeats a few lines at worst, and never loses one.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::StreamExt as _;
+use paas_domain::Timestamp;
+use paas_ports::{LogLine, LogSource};
+
+use super::Inner;
+use super::book::Dyno;
+use super::facts::{Mark, Position};
+use crate::engine::status;
+
+/// Logplex's limit for one line.
+const LINE_BYTES: usize = 10_000;
+/// The most pieces that are stored at once.
+const BATCH: usize = 512;
+
+/// Takes over all output of a dyno, until it has ended and its last line is stored.
+pub(crate) async fn follow(inner: &Inner, dyno: &Dyno) {
+    let saved = inner.files.position(&dyno.tag.dyno);
+    let process = dyno.tag.name.to_string();
+    let mut taker = Taker { process, position: saved, saved, rest: Default::default() };
+    let mut facts = dyno.watch();
+    loop {
+        let ended = facts.borrow().exit.is_some();
+        match taker.take(inner, dyno, !ended).await {
+            Taken::All if ended => break,
+            Taken::Gone => break,
+            // The engine does not answer.
+            Taken::Broken if ended => tokio::time::sleep(Duration::from_millis(300)).await,
+            // The stream of a running dyno ended: it is about to end too, or the engine is.
+            Taken::All | Taken::Broken => {
+                let exit = facts.wait_for(|f| f.exit.is_some());
+                let _ = tokio::time::timeout(Duration::from_millis(300), exit).await;
+            }
+        }
+    }
+    dyno.note(|f| f.drained = true);
+}
+
+enum Taken {
+    All,
+    Broken,
+    Gone,
+}
+
+struct Taker {
+    process: String,
+    /// How far lines were taken.
+    position: Position,
+    /// How far they were taken and nothing is left over.
+    saved: Position,
+    /// What is left of a line whose end has not come yet: stdout, stderr.
+    rest: [Vec<u8>; 2],
+}
+
+impl Taker {
+    async fn take(&mut self, inner: &Inner, dyno: &Dyno, follow: bool) -> Taken {
+        // A line whose rest was not read is read again from its start.
+        if self.rest != <[Vec<u8>; 2]>::default() {
+            self.rest = Default::default();
+            self.position = self.saved;
+        }
+        let mut seen = Position::default();
+        let oldest = self.position.out.at_ns.min(self.position.err.at_ns);
+        let since_s = i32::try_from(oldest / 1_000_000_000).unwrap_or(0);
+        let options =
+            LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).timestamps(true).since(since_s);
+        let stream = inner.docker.logs(&dyno.container, Some(options.build()));
+        let mut batches = std::pin::pin!(stream.ready_chunks(BATCH));
+        while let Some(batch) = batches.next().await {
+            let mut lines = Vec::new();
+            let mut end = None;
+            for piece in batch {
+                match piece {
+                    Ok(piece) => self.piece(piece, &mut seen, &mut lines),
+                    Err(e) if status(&e) == Some(404) => end = Some(Taken::Gone),
+                    Err(_) => end = Some(Taken::Broken),
+                }
+            }
+            self.store(inner, dyno, lines).await;
+            if let Some(end) = end {
+                return end;
+            }
+        }
+        let mut lines = Vec::new();
+        if !follow {
+            // An unfinished last line is a line.
+            self.flush(&mut lines);
+        }
+        self.store(inner, dyno, lines).await;
+        Taken::All
+    }
+
+    fn piece(&mut self, piece: LogOutput, seen: &mut Position, lines: &mut Vec<LogLine>) {
+        let stderr = matches!(piece, LogOutput::StdErr { .. });
+        let bytes = piece.into_bytes();
+        let Some((at_ns, text)) = stamped(&bytes) else { return };
+        let (mark, stored) =
+            if stderr { (&mut seen.err, &mut self.position.err) } else { (&mut seen.out, &mut self.position.out) };
+        *mark = if mark.at_ns == at_ns { Mark { at_ns, pieces: mark.pieces + 1 } } else { Mark { at_ns, pieces: 1 } };
+        if *mark <= *stored {
+            return;
+        }
+        *stored = *mark;
+        let rest = &mut self.rest[usize::from(stderr)];
+        rest.extend_from_slice(text);
+        let whole = rest.ends_with(b"\n");
+        if whole {
+            rest.pop();
+            if rest.ends_with(b"\r") {
+                rest.pop();
+            }
+        }
+        let (mut parts, left) = split(rest);
+        if whole {
+            if !left.is_empty() || parts.is_empty() {
+                parts.push(String::from_utf8_lossy(&left).into_owned());
+            }
+            rest.clear();
+        } else {
+            *rest = left;
+        }
+        let at = Timestamp(at_ns / 1_000_000);
+        lines.extend(parts.into_iter().map(|message| self.line(at, message)));
+    }
+
+    fn flush(&mut self, lines: &mut Vec<LogLine>) {
+        for (stderr, mark) in [(0, self.position.out), (1, self.position.err)] {
+            let rest = std::mem::take(&mut self.rest[stderr]);
+            if !rest.is_empty() {
+                let message = String::from_utf8_lossy(&rest).into_owned();
+                lines.push(self.line(Timestamp(mark.at_ns / 1_000_000), message));
+            }
+        }
+    }
+
+    fn line(&self, at: Timestamp, message: String) -> LogLine {
+        LogLine { at, source: LogSource::App, process: self.process.clone(), message }
+    }
+
+    /// Stores lines however long it takes: until then the engine keeps them, and the container stays.
+    async fn store(&mut self, inner: &Inner, dyno: &Dyno, lines: Vec<LogLine>) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut pause = Duration::from_millis(50);
+        while let Err(e) = inner.logs.append(&dyno.tag.app, lines.clone()).await {
+            tracing::warn!(dyno = %dyno.tag.name, error = %e, "cannot store log lines");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        // A line whose rest is still to come would be cut by a restart here: then it is taken again in whole.
+        if self.rest.iter().all(Vec::is_empty) {
+            self.saved = self.position;
+            inner.files.write_position(&dyno.tag.dyno, &self.saved);
+        }
+    }
+}
+
+/// `2026-11-23T15:04:05.123456789Z text` → nanoseconds, text.
+fn stamped(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let space = bytes.iter().position(|b| *b == b' ')?;
+    let stamp = std::str::from_utf8(&bytes[..space]).ok()?;
+    let (whole, fraction) = stamp.strip_suffix('Z')?.split_once('.').unwrap_or((stamp.strip_suffix('Z')?, "0"));
+    let seconds = Timestamp::parse(&format!("{whole}Z"))?.0 / 1000;
+    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some((seconds * 1_000_000_000 + nanos, &bytes[space + 1..]))
+}
+
+/// Cuts lines of the most bytes from the front, between characters; what is left is shorter.
+fn split(bytes: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let mut parts = Vec::new();
+    let mut left = bytes;
+    while left.len() > LINE_BYTES {
+        let mut cut = LINE_BYTES;
+        // A continuation byte is 10xxxxxx; a character has three of them at most.
+        while cut > LINE_BYTES - 3 && left[cut] & 0b1100_0000 == 0b1000_0000 {
+            cut -= 1;
+        }
+        parts.push(String::from_utf8_lossy(&left[..cut]).into_owned());
+        left = &left[cut..];
+    }
+    (parts, left.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taker() -> Taker {
+        let (position, saved) = (Position::default(), Position::default());
+        Taker { process: "web.1".to_owned(), position, saved, rest: Default::default() }
+    }
+
+    fn out(text: &str) -> LogOutput {
+        LogOutput::StdOut { message: text.to_owned().into() }
+    }
+
+    #[test]
+    fn a_stamp_is_read_to_the_nanosecond() {
+        let (ns, text) = stamped(b"2026-11-23T15:04:05.000000012Z hello\n").expect("stamped");
+        assert_eq!((ns % 1_000_000_000, text), (12, b"hello\n".as_slice()));
+        let (ns, _) = stamped(b"2026-11-23T15:04:05.1Z x").expect("short");
+        assert_eq!(ns % 1_000_000_000, 100_000_000);
+        assert!(stamped(b"no stamp").is_none());
+    }
+
+    #[test]
+    fn stored_lines_are_not_stored_again() {
+        let mut taker = taker();
+        let mut lines = Vec::new();
+        let mut seen = Position::default();
+        for text in ["a\n", "b\n"] {
+            taker.piece(out(&format!("2026-11-23T15:04:05.1Z {text}")), &mut seen, &mut lines);
+        }
+        let mut again = Position::default();
+        for text in ["a\n", "b\n", "c\n"] {
+            taker.piece(out(&format!("2026-11-23T15:04:05.1Z {text}")), &mut again, &mut lines);
+        }
+        let messages: Vec<&str> = lines.iter().map(|l| l.message.as_str()).collect();
+        assert_eq!(messages, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn long_lines_are_split_between_characters_and_pieces_joined() {
+        let mut taker = taker();
+        let mut lines = Vec::new();
+        let mut seen = Position::default();
+        let long = "é".repeat(8192);
+        for end in ["", "\n"] {
+            taker.piece(out(&format!("2026-11-23T15:04:05.1Z {long}{end}")), &mut seen, &mut lines);
+        }
+        assert!(lines.iter().all(|l| l.message.len() <= LINE_BYTES));
+        let joined: String = lines.iter().map(|l| l.message.as_str()).collect();
+        assert_eq!(joined, long.repeat(2));
+        assert!(taker.rest[0].is_empty());
+    }
+
+    #[test]
+    fn an_empty_line_is_a_line_and_bad_bytes_are_replaced() {
+        let mut taker = taker();
+        let mut lines = Vec::new();
+        let mut seen = Position::default();
+        taker.piece(out("2026-11-23T15:04:05.1Z \n"), &mut seen, &mut lines);
+        let bad = [b"2026-11-23T15:04:05.2Z x".as_slice(), &[0xff, b'\r', b'\n']].concat();
+        taker.piece(LogOutput::StdErr { message: bad.into() }, &mut seen, &mut lines);
+        let messages: Vec<&str> = lines.iter().map(|l| l.message.as_str()).collect();
+        assert_eq!(messages, ["", "x\u{fffd}"]);
+    }
+}
