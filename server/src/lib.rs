@@ -1,1 +1,13 @@
-//! Being written.
+//! The server: Heroku's Platform API, `git push`, and the loops that make wishes true.
+//!
+//! A request reads, decides and writes rows (`ops`), and answers. Jobs (`jobs`) and reconciliation
+//! (`reconcile`) turn rows into containers and routes through the ports in [`cx::Cx`]. `ARCHITECTURE.md` draws the paths.
+
+pub mod crash_point;
+pub mod cx;
+pub mod git;
+pub mod jobs;
+pub mod objects;
+pub mod ops;
+pub mod reconcile;
+pub mod token;

@@ -61,11 +61,25 @@ pub(crate) use states;
 
 states! {
     /// Where a build stands. Terminal states never change.
-    BuildStatus { Pending = "pending", Succeeded = "succeeded", Failed = "failed" }
+    BuildStatus {
+        /// Accepted: waits its turn or runs.
+        Pending = "pending",
+        /// A release was cut of it.
+        Succeeded = "succeeded",
+        /// It was not.
+        Failed = "failed",
+    }
 }
 states! {
     /// Where a release stands. Terminal states never change.
-    ReleaseStatus { Pending = "pending", Succeeded = "succeeded", Failed = "failed" }
+    ReleaseStatus {
+        /// Its release phase has not ended.
+        Pending = "pending",
+        /// It may be the current one.
+        Succeeded = "succeeded",
+        /// Its release phase failed.
+        Failed = "failed",
+    }
 }
 states! {
     /// Whether the dynos of one process type are what the current release asks for.

@@ -28,6 +28,8 @@ pub struct Dyno {
     pub attach: bool,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Whether somebody may still attach: the token was not used.
+    pub attach_open: bool,
     /// When it was told to stop.
     pub stop_requested_at: Option<Timestamp>,
     /// Since when it exists.
@@ -64,7 +66,7 @@ pub struct NewDyno {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, process_type, slot, kind, release, size, command, state, exit_code, attach, tty, ",
+            "SELECT id, process_type, slot, kind, release, size, command, state, exit_code, attach, tty, attach_hash, ",
             "stop_requested_at, created_at, updated_at, ended_at FROM dynos ",
             $rest
         )
@@ -86,6 +88,7 @@ fn dyno(row: &mut Row) -> Result<Dyno, StoreError> {
         exit_code: row.opt_int()?.and_then(|code| i32::try_from(code).ok()),
         attach: row.bool()?,
         tty: row.bool()?,
+        attach_open: row.opt_text()?.is_some(),
         stop_requested_at: row.opt_time()?,
         created_at: row.time()?,
         updated_at: row.time()?,
@@ -233,6 +236,25 @@ impl Uow {
         let sql = "UPDATE dynos SET stop_requested_at = coalesce(stop_requested_at, $3), updated_at = $3 \
                    WHERE app = $1 AND id = $2 AND ended_at IS NULL";
         Ok(self.execute(sql, args![of.id(), id, now]).await? > 0)
+    }
+
+    /// Ends the time in which somebody may attach.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn close_attach(&mut self, of: &AppScope, id: &DynoId) -> Result<(), StoreError> {
+        self.execute("UPDATE dynos SET attach_hash = NULL WHERE app = $1 AND id = $2", args![of.id(), id]).await?;
+        Ok(())
+    }
+
+    /// The dyno of a release's phase, also when it ended.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn release_dyno(&mut self, of: &AppScope, release: ReleaseVersion) -> Result<Option<Dyno>, StoreError> {
+        let sql = select!("WHERE app = $1 AND kind = 'release' AND release = $2");
+        let row = self.row(sql, args![of.id(), release.0]).await?;
+        row.map(|mut row| dyno(&mut row)).transpose()
     }
 
     /// Takes an attach token: the dyno behind it, once. A second call with the same hash finds nothing.

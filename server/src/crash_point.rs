@@ -1,0 +1,74 @@
+//! Places where a test ends the server as a crash would: before a step's effect, and between the effect and
+//! the transaction that writes its result.
+
+use std::sync::Mutex;
+
+/// Which side of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Nothing of the step has happened.
+    BeforeEffect,
+    /// The effect has happened; no row says so.
+    BeforeCommit,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::BeforeEffect, Self::BeforeCommit];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeEffect => "before-effect",
+            Self::BeforeCommit => "before-commit",
+        }
+    }
+}
+
+type Hook = Box<dyn Fn(&str, Side) -> bool + Send + Sync>;
+
+/// The crash points of one server. Without a hook or a plan they cost a look at an empty option.
+#[derive(Default)]
+pub struct CrashPoints {
+    hook: Mutex<Option<Hook>>,
+    /// `step:side` from the environment: the process kills itself there, once per data folder.
+    plan: Option<(String, std::path::PathBuf)>,
+}
+
+impl CrashPoints {
+    /// No crash.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Kills this process with SIGKILL the first time it passes `plan` (`run_build:before-commit`). The file
+    /// `done` remembers across the restart that it happened. For tests on real processes.
+    #[must_use]
+    pub fn planned(plan: String, done: std::path::PathBuf) -> Self {
+        Self { hook: Mutex::default(), plan: Some((plan, done)) }
+    }
+
+    /// Calls `hook` at every point; where it answers `true`, the caller must stop as if it were dead.
+    pub fn set(&self, hook: impl Fn(&str, Side) -> bool + Send + Sync + 'static) {
+        *self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Box::new(hook));
+    }
+
+    /// Passes a point. Where it is to crash, this never returns: the surrounding future hangs until the test
+    /// drops it, which is what a crash looks like from inside.
+    pub async fn pass(&self, step: &str, side: Side) {
+        if let Some((plan, done)) = &self.plan
+            && *plan == format!("{step}:{}", side.as_str())
+            && !done.exists()
+        {
+            let _ = std::fs::write(done, b"");
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        let crash = {
+            let hook = self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            hook.as_ref().is_some_and(|hook| hook(step, side))
+        };
+        if crash {
+            std::future::pending::<()>().await;
+        }
+    }
+}

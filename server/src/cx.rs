@@ -1,0 +1,205 @@
+//! What every operation, job and loop works with: the store, the clock, and one driver for each port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paas_domain::{AppId, Clock, InstallId, Timestamp};
+use paas_ports::{Builder, Ingress, LogLine, LogSource, LogStore, OutputStore, PortError, Registry, Runtime};
+use paas_store::{Store, StoreError, Uow};
+use tokio::sync::Notify;
+
+use crate::git::Repositories;
+use crate::objects::Objects;
+
+/// One installation on one platform.
+#[derive(Clone)]
+pub struct Cx(Arc<Parts>);
+
+/// The parts of a [`Cx`].
+pub struct Parts {
+    /// What was promised.
+    pub store: Store,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Which installation.
+    pub install: InstallId,
+    /// Where dynos run.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where requests come in.
+    pub ingress: Arc<dyn Ingress>,
+    /// Where images are kept.
+    pub registry: Arc<dyn Registry>,
+    /// Source to image.
+    pub builder: Arc<dyn Builder>,
+    /// Where log lines are kept.
+    pub logs: Arc<dyn LogStore>,
+    /// Where the output of builds and release phases is kept.
+    pub outputs: Arc<dyn OutputStore>,
+    /// Sources.
+    pub objects: Objects,
+    /// The apps' git repositories.
+    pub repositories: Repositories,
+    /// What this installation was told at its start.
+    pub settings: Settings,
+    /// Wakes the loops.
+    pub kicks: Kicks,
+    /// Where a test stops a job or a loop, as a crash would.
+    pub crash_points: crate::crash_point::CrashPoints,
+}
+
+/// What an installation is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API's own URL, as clients see it: `http://localhost:5000`.
+    pub api_url: String,
+    /// Host and port of git remotes: `localhost:5000`.
+    pub git_host: String,
+    /// What follows an app's name in its own host name: `localhost`.
+    pub app_domain: String,
+    /// The port that apps' URLs show; none when it is the scheme's own.
+    pub app_port: Option<u16>,
+    /// Host and port of the rendezvous of `run`: `localhost:5002`.
+    pub rendezvous: String,
+    /// How long a build may take.
+    pub build_timeout: Duration,
+    /// How long a release phase may take (Heroku: 1 hour).
+    pub release_timeout: Duration,
+    /// How long a push waits for the new code to serve.
+    pub rollout_wait: Duration,
+    /// How often every app is looked at without a reason.
+    pub sweep: Duration,
+}
+
+impl Settings {
+    /// Heroku's own limits, for the given addresses.
+    #[must_use]
+    pub fn new(api_url: &str, git_host: &str, app_domain: &str, app_port: Option<u16>, rendezvous: &str) -> Self {
+        Self {
+            api_url: api_url.to_owned(),
+            git_host: git_host.to_owned(),
+            app_domain: app_domain.to_owned(),
+            app_port,
+            rendezvous: rendezvous.to_owned(),
+            build_timeout: Duration::from_secs(15 * 60),
+            release_timeout: Duration::from_secs(60 * 60),
+            rollout_wait: Duration::from_secs(75),
+            sweep: Duration::from_secs(30),
+        }
+    }
+
+    /// The URL of an app of this host name.
+    #[must_use]
+    pub fn web_url(&self, hostname: &str) -> String {
+        match self.app_port {
+            Some(port) => format!("http://{hostname}:{port}/"),
+            None => format!("http://{hostname}/"),
+        }
+    }
+}
+
+/// Wakes the loops when there is something to do.
+#[derive(Debug, Default)]
+pub struct Kicks {
+    /// A job was written or its turn has come.
+    pub jobs: Notify,
+    /// An app's wish or its dynos changed.
+    pub apps: Notify,
+    /// Something that somebody waits for has changed (a release's status, a rollout).
+    pub changed: Notify,
+}
+
+impl Cx {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The present instant.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Starts a change. See [`Store::begin`].
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin(&self) -> Result<Uow, StoreError> {
+        self.store.begin().await
+    }
+
+    /// Wakes every loop; called after a change was saved.
+    pub fn kick(&self) {
+        self.kicks.jobs.notify_one();
+        self.kicks.apps.notify_one();
+        self.kicks.changed.notify_waiters();
+    }
+
+    /// Says something in the app's log as the platform: `app[api]` or `heroku[…]`. Never fails a caller: a line
+    /// that cannot be written is logged by the server itself.
+    pub async fn say(&self, app: &AppId, source: LogSource, process: &str, message: impl Into<String>) {
+        let line = LogLine { at: self.now(), source, process: process.to_owned(), message: message.into() };
+        if let Err(error) = self.logs.append(app, vec![line]).await {
+            tracing::warn!(%app, %error, "a line of the platform was lost");
+        }
+    }
+
+    /// Stops every loop at its next step; for a graceful stop of the server.
+    pub fn wake_all(&self) {
+        self.kicks.jobs.notify_waiters();
+        self.kicks.apps.notify_waiters();
+        self.kick();
+    }
+}
+
+impl std::ops::Deref for Cx {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Why an operation did not happen; nothing was changed. What the API makes of it is decided in `api`.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// The thing named is not there, or not the caller's: `Couldn't find that app.`
+    #[error("Couldn't find that {0}.")]
+    NotFound(&'static str),
+    /// What was asked for makes no sense; says which part.
+    #[error("{0}")]
+    Invalid(String),
+    /// It makes sense but not now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The database.
+    #[error(transparent)]
+    Store(StoreError),
+    /// A driver.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl OpError {
+    /// Something that makes no sense.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+}
+
+impl From<StoreError> for OpError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Taken(what) => Self::Invalid(format!("{what} is already taken")),
+            StoreError::NotFound("app") => Self::NotFound("app"),
+            StoreError::NotFound("build") => Self::NotFound("build"),
+            StoreError::NotFound("release") => Self::NotFound("release"),
+            StoreError::NotFound("dyno") => Self::NotFound("dyno"),
+            other => Self::Store(other),
+        }
+    }
+}

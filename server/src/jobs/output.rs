@@ -1,0 +1,56 @@
+//! Writing a job's output: one section a step, Heroku's forms.
+
+use bytes::Bytes;
+use paas_domain::OutputId;
+use paas_ports::PortError;
+use tokio::sync::mpsc;
+
+use crate::cx::Cx;
+
+/// One step's part of an output.
+pub(super) struct Section<'a> {
+    cx: &'a Cx,
+    output: OutputId,
+    section: u8,
+}
+
+impl<'a> Section<'a> {
+    /// Starts the section anew: a step that is repeated writes it again.
+    pub(super) async fn begin(cx: &'a Cx, output: &OutputId, section: u8) -> Result<Section<'a>, PortError> {
+        cx.outputs.begin(output, section).await?;
+        Ok(Self { cx, output: output.clone(), section })
+    }
+
+    /// Adds text as it stands.
+    pub(super) async fn write(&self, text: impl Into<Bytes>) -> Result<(), PortError> {
+        self.cx.outputs.write(&self.output, self.section, text.into()).await
+    }
+
+    /// Adds a line.
+    pub(super) async fn line(&self, text: &str) -> Result<(), PortError> {
+        self.write(format!("{text}\n")).await
+    }
+
+    /// Adds everything that comes through a channel while `work` runs, and gives what `work` gives.
+    pub(super) async fn carry<T>(
+        &self,
+        work: impl AsyncFnOnce(mpsc::Sender<Bytes>) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
+        let carrying = async {
+            while let Some(bytes) = receiver.recv().await {
+                self.write(bytes).await?;
+            }
+            Ok::<(), PortError>(())
+        };
+        let (result, carried) = tokio::join!(work(sender), carrying);
+        carried?;
+        result
+    }
+}
+
+/// Bytes as Heroku writes them: `52.1M`.
+pub(super) fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
+    if tenths >= 1000 { format!("{}M", tenths / 10) } else { format!("{}.{}M", tenths / 10, tenths % 10) }
+}

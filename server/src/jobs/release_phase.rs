@@ -1,0 +1,179 @@
+//! The release phase: the Procfile's `release` command, once, before its release becomes the current one.
+//!
+//! Shared by the build's job and by the job of releases that no build cuts.
+
+use paas_domain::{DynoKind, DynoState, ReleaseId, ReleaseStatus, Timestamp};
+use paas_ports::{ImageRef, LogLine, LogSource, OneOffSpec};
+use paas_store::{AppScope, Dyno, Release, StoreError, Uow};
+use tokio::io::AsyncReadExt as _;
+
+use super::JobError;
+use super::output::Section;
+use crate::cx::Cx;
+use crate::ops::cut_release::make_current;
+
+/// Runs the phase of a pending release to its end and gives its exit status; `None` while an older release's
+/// phase has to come first: phases run strictly in the order of versions.
+pub(super) async fn run(
+    cx: &Cx,
+    app: &AppScope,
+    release: &Release,
+    build_output: Option<&Section<'_>>,
+) -> Result<Option<i32>, JobError> {
+    let (dyno, spec) = {
+        let mut uow = cx.store.read().await?;
+        let releases = uow.releases(app).await?;
+        if releases.iter().any(|r| r.version < release.version && r.status == ReleaseStatus::Pending) {
+            return Ok(None);
+        }
+        let dyno = phase_dyno(&mut uow, app, release).await?;
+        if let (Some(exit), true) = (dyno.exit_code, dyno.ended_at.is_some()) {
+            return Ok(Some(exit));
+        }
+        let config = uow.config(app, &release.config).await?.vars;
+        let image = release.image.clone().ok_or_else(|| JobError::GiveUp("the release has no image".to_owned()))?;
+        let spec = OneOffSpec {
+            app: app.id().clone(),
+            name: dyno.name.clone(),
+            kind: DynoKind::Release,
+            release: release.version,
+            image: ImageRef(image),
+            command: dyno.command.clone(),
+            config,
+            size: dyno.size,
+            attach: true,
+            tty: false,
+        };
+        (dyno, spec)
+    };
+    cx.runtime.start_once(&dyno.id, &spec).await?;
+    let deadline = dyno.created_at.plus_ms(i64::try_from(cx.settings.release_timeout.as_millis()).unwrap_or(i64::MAX));
+    let own_output = match &release.output {
+        Some(id) => Some(Section::begin(cx, id, 0).await?),
+        None => None,
+    };
+    let copying = copy_output(cx, app, &dyno, own_output.as_ref(), build_output);
+    let limit = std::time::Duration::from_millis(u64::try_from(deadline.since_ms(cx.now())).unwrap_or(0));
+    let timed_out = tokio::time::timeout(limit, copying).await.is_err();
+    if timed_out {
+        cx.runtime.stop(&dyno.id).await?;
+        cx.say(app.id(), LogSource::Heroku, &dyno.name.to_string(), "Release phase exceeded its time limit").await;
+    }
+    loop {
+        let seen = cx.runtime.observe(app.id()).await?.dynos.into_iter().find(|seen| seen.id == dyno.id);
+        match seen {
+            Some(seen) if matches!(seen.state, DynoState::Ended | DynoState::Crashed) => {
+                if let Some(id) = &release.output {
+                    cx.outputs.close(id).await?;
+                }
+                // A phase that was killed for its time has failed, whatever status it found to exit with.
+                let exit = seen.exit_code.unwrap_or(1);
+                return Ok(Some(if timed_out && exit == 0 { 1 } else { exit }));
+            }
+            Some(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            // It was started and is gone without a trace: it may have run, so it is not run again.
+            None => return Ok(Some(1)),
+        }
+    }
+}
+
+/// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends.
+async fn copy_output(
+    cx: &Cx,
+    app: &AppScope,
+    dyno: &Dyno,
+    own: Option<&Section<'_>>,
+    of_build: Option<&Section<'_>>,
+) -> Result<(), JobError> {
+    let mut stream = cx.runtime.attach(&dyno.id).await?;
+    let mut buffer = vec![0_u8; 16 * 1024];
+    let mut line = Vec::new();
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(|e| JobError::Retry(e.to_string()))?;
+        let bytes = &buffer[..count];
+        for section in [own, of_build].into_iter().flatten() {
+            if count > 0 {
+                section.write(bytes.to_vec()).await?;
+            }
+        }
+        let mut lines = Vec::new();
+        for byte in bytes {
+            if *byte == b'\n' {
+                lines.push(log_line(cx, dyno, &line));
+                line.clear();
+            } else if line.len() < 10_000 {
+                line.push(*byte);
+            }
+        }
+        if count == 0 && !line.is_empty() {
+            lines.push(log_line(cx, dyno, &line));
+        }
+        if !lines.is_empty() {
+            cx.logs.append(app.id(), lines).await?;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn log_line(cx: &Cx, dyno: &Dyno, bytes: &[u8]) -> LogLine {
+    let message = String::from_utf8_lossy(bytes).trim_end_matches('\r').to_owned();
+    LogLine { at: cx.now(), source: LogSource::App, process: dyno.name.to_string(), message }
+}
+
+/// The dyno that [`crate::ops::cut_release`] wrote for a release's phase.
+async fn phase_dyno(uow: &mut Uow, app: &AppScope, release: &Release) -> Result<Dyno, StoreError> {
+    uow.release_dyno(app, release.version).await?.ok_or(StoreError::NotFound("release dyno"))
+}
+
+/// Writes the phase's exit.
+pub(super) async fn end_dyno(
+    uow: &mut Uow,
+    app: &AppScope,
+    release: &Release,
+    exit: i32,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let dyno = phase_dyno(uow, app, release).await?;
+    uow.end_dyno(app, &dyno.id, Some(exit), now).await
+}
+
+/// Ends the pending release: succeeded and current, or failed.
+pub(super) async fn finish(
+    cx: &Cx,
+    uow: &mut Uow,
+    app: &AppScope,
+    release: &Release,
+    exit: i32,
+) -> Result<(), StoreError> {
+    let now = cx.now();
+    uow.lock_app(app).await?;
+    let status = if exit == 0 { ReleaseStatus::Succeeded } else { ReleaseStatus::Failed };
+    if uow.finish_release(app, &release.id, status, now).await? && exit == 0 {
+        make_current(uow, app, release, now).await?;
+    }
+    Ok(())
+}
+
+/// Removes the phase's dyno. Succeeds when there is none.
+pub(super) async fn forget(cx: &Cx, app: &AppScope, release: &ReleaseId) -> Result<(), JobError> {
+    let dyno = {
+        let mut uow = cx.store.read().await?;
+        let release = uow.release(app, release).await?;
+        uow.release_dyno(app, release.version).await?
+    };
+    if let Some(dyno) = dyno {
+        cx.runtime.forget(&dyno.id).await?;
+    }
+    Ok(())
+}
+
+/// What the pusher reads when the command failed.
+pub(super) fn failure_text(release: &Release, exit: i32) -> String {
+    let version = release.version;
+    format!(
+        "\n !     Release command failed (exit status {exit}): {version} was not deployed.\n \
+         !     The release that served before still serves. See `releases:output {version}`.\n"
+    )
+}

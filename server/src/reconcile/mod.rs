@@ -1,0 +1,120 @@
+//! Endless work: makes each app what its rows say, one bounded pass at a time, under the app's lease.
+//!
+//! The loop runs when kicked and on a timer, takes no hint about what changed, and so behaves the same after a
+//! restart. A pass reads the wish, asks the drivers to move one step, looks at what is there, and writes what it
+//! found; it may run again at any time.
+
+mod collect;
+mod destroy;
+mod pass;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paas_ports::outside;
+use paas_store::{AppLease, StoreError};
+use tokio::sync::{Semaphore, watch};
+
+pub use pass::PassStep;
+
+use crate::cx::Cx;
+
+/// How long a reconciler that has died holds an app. Longer than any pass takes.
+const LEASE: Duration = Duration::from_secs(30);
+/// How many apps are worked on at the same time.
+const WORKERS: usize = 16;
+/// How long to wait after a pass that failed.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Reconciles until `stop` says so. Passes under way are dropped then: going on is what a restart does anyway.
+pub async fn run(cx: Cx, owner: String, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(WORKERS));
+    let mut running = tokio::task::JoinSet::new();
+    let mut swept = tokio::time::Instant::now();
+    while !*stop.borrow() {
+        let kicked = cx.kicks.apps.notified();
+        match outside::task(claim(&cx, &owner)).await {
+            Ok(Claimed::App(lease)) => {
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+                let cx = cx.clone();
+                running.spawn(async move {
+                    outside::task(work(&cx, lease)).await;
+                    drop(slot);
+                    cx.kicks.apps.notify_one();
+                    cx.kicks.changed.notify_waiters();
+                });
+                continue;
+            }
+            Ok(Claimed::NothingUntil(wait)) => {
+                tokio::select! {
+                    () = kicked => {}
+                    () = tokio::time::sleep(wait) => {}
+                    _ = stop.changed() => {}
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "apps cannot be claimed");
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+        while running.try_join_next().is_some() {}
+        if swept.elapsed() >= cx.settings.sweep {
+            swept = tokio::time::Instant::now();
+            if let Err(error) = outside::task(sweep(&cx)).await {
+                tracing::error!(%error, "the sweep failed");
+            }
+        }
+    }
+    running.shutdown().await;
+}
+
+enum Claimed {
+    App(AppLease),
+    NothingUntil(Duration),
+}
+
+async fn claim(cx: &Cx, owner: &str) -> Result<Claimed, StoreError> {
+    let now = cx.now();
+    // A look first: an idle server must not write.
+    let due = cx.store.read().await?.next_due_app().await?;
+    if due.is_some_and(|at| at <= now) {
+        let until = now.plus_ms(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
+        let mut uow = cx.begin().await?;
+        let claimed = uow.claim_due_app(owner, now, until).await?;
+        uow.save().await?;
+        if let Some(lease) = claimed {
+            return Ok(Claimed::App(lease));
+        }
+    }
+    let wait =
+        due.map_or(cx.settings.sweep, |at| Duration::from_millis(u64::try_from(at.since_ms(now)).unwrap_or(0).max(5)));
+    Ok(Claimed::NothingUntil(wait.min(cx.settings.sweep)))
+}
+
+/// Makes every app due, and removes what no row names any more.
+async fn sweep(cx: &Cx) -> Result<(), StoreError> {
+    let mut uow = cx.begin().await?;
+    uow.kick_all_apps(cx.now()).await?;
+    uow.save().await?;
+    collect::collect(cx).await
+}
+
+/// One pass over one app.
+async fn work(cx: &Cx, lease: AppLease) {
+    let passed = pass::pass(cx, &lease).await;
+    let Err(error) = passed else { return };
+    match error {
+        pass::PassError::Store(StoreError::Fenced) => return,
+        other => tracing::warn!(app = %lease.scope.id(), error = %other, "the pass failed; it is tried again"),
+    }
+    let released = async {
+        let again = cx.now().plus_ms(i64::try_from(AFTER_ERROR.as_millis()).unwrap_or(1000));
+        let mut uow = cx.begin().await?;
+        uow.release_app(&lease, None, Some(again)).await?;
+        uow.save().await
+    };
+    if let Err(error) = released.await {
+        tracing::warn!(app = %lease.scope.id(), %error, "the app's lease runs out by itself");
+    }
+}
