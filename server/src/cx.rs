@@ -58,8 +58,8 @@ pub struct Settings {
     pub app_domain: String,
     /// The port that apps' URLs show; none when it is the scheme's own.
     pub app_port: Option<u16>,
-    /// Host and port of the rendezvous of `run`: `localhost:5002`.
-    pub rendezvous: String,
+    /// Host and port where clients of `run` meet their dynos.
+    pub rendezvous: (String, u16),
     /// How long a build may take.
     pub build_timeout: Duration,
     /// How long a release phase may take (Heroku: 1 hour).
@@ -73,13 +73,19 @@ pub struct Settings {
 impl Settings {
     /// Heroku's own limits, for the given addresses.
     #[must_use]
-    pub fn new(api_url: &str, git_host: &str, app_domain: &str, app_port: Option<u16>, rendezvous: &str) -> Self {
+    pub fn new(
+        api_url: &str,
+        git_host: &str,
+        app_domain: &str,
+        app_port: Option<u16>,
+        rendezvous: (String, u16),
+    ) -> Self {
         Self {
             api_url: api_url.to_owned(),
             git_host: git_host.to_owned(),
             app_domain: app_domain.to_owned(),
             app_port,
-            rendezvous: rendezvous.to_owned(),
+            rendezvous,
             build_timeout: Duration::from_secs(15 * 60),
             release_timeout: Duration::from_secs(60 * 60),
             rollout_wait: Duration::from_secs(75),

@@ -3,11 +3,16 @@
 //! A request reads, decides and writes rows (`ops`), and answers. Jobs (`jobs`) and reconciliation
 //! (`reconcile`) turn rows into containers and routes through the ports in [`cx::Cx`]. `ARCHITECTURE.md` draws the paths.
 
+pub mod attach_lookup;
 pub mod crash_point;
 pub mod cx;
+pub mod data_folder;
 pub mod git;
 pub mod jobs;
+pub mod local_ca;
 pub mod objects;
 pub mod ops;
 pub mod reconcile;
+pub mod rendezvous;
+pub mod tls_or_plain;
 pub mod token;

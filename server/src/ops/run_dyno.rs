@@ -1,10 +1,10 @@
 //! `run`: a one-off dyno of the current release.
 
 use paas_domain::{ConfigVars, DynoKind, DynoName, DynoSize, ProcessType};
-use paas_store::{Account, AppScope, Dyno, NewDyno, StoreError};
+use paas_store::{Account, AppScope, Dyno, NewDyno};
 
 use crate::cx::{Cx, OpError};
-use crate::token::{new_token, token_hash};
+use crate::rendezvous::AttachToken;
 
 /// The most one-off dynos of one app at a time (Heroku: 50 for an unverified account's free use; ours for all).
 pub const MAX_ONE_OFF: usize = 50;
@@ -37,7 +37,7 @@ pub async fn run_dyno(
     app: &AppScope,
     account: &Account,
     request: RunRequest,
-) -> Result<(Dyno, Option<String>), OpError> {
+) -> Result<(Dyno, Option<AttachToken>), OpError> {
     if request.command.trim().is_empty() {
         return Err(OpError::invalid("Command is required."));
     }
@@ -55,7 +55,7 @@ pub async fn run_dyno(
     // `heroku run worker` runs the Procfile's line.
     let named = request.command.trim().parse::<ProcessType>().ok();
     let command = named.and_then(|t| release.process_types.get(&t).cloned()).unwrap_or(request.command);
-    let token = request.attach.then(|| new_token("run"));
+    let token = request.attach.then(AttachToken::new);
     let process_type = request.process_type.unwrap_or_else(|| "run".parse().expect("run is a process type"));
     let mut new = NewDyno {
         name: DynoName { process_type, slot: random_slot() },
@@ -65,7 +65,7 @@ pub async fn run_dyno(
         command,
         attach: request.attach,
         tty: request.tty,
-        attach_hash: token.as_deref().map(token_hash),
+        attach_hash: token.as_ref().map(|token| data_encoding::HEXLOWER.encode(&token.hash())),
         env: request.env,
     };
     let taken: Vec<DynoName> = uow.dynos(app).await?.into_iter().map(|dyno| dyno.name).collect();
@@ -79,17 +79,6 @@ pub async fn run_dyno(
     let line = format!("Starting process with command `{}` by user {}", shown(&dyno.command), account.email);
     cx.say(app.id(), paas_ports::LogSource::App, "api", line).await;
     Ok((dyno, token))
-}
-
-/// The dyno behind an attach token, which is used up by asking.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn claim_attach(cx: &Cx, token_hash: &str) -> Result<Option<(AppScope, Dyno)>, StoreError> {
-    let mut uow = cx.begin().await?;
-    let claimed = uow.claim_attach(token_hash).await?;
-    uow.save().await?;
-    Ok(claimed)
 }
 
 /// A command line as a log line shows it: one line, without control characters.

@@ -238,6 +238,20 @@ impl Uow {
         Ok(self.execute(sql, args![of.id(), id, now]).await? > 0)
     }
 
+    /// Whose dyno this is, and its name: for the platform's own lines about it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn dyno_owner(&mut self, id: &DynoId) -> Result<Option<(AppScope, DynoName)>, StoreError> {
+        let Some(mut row) = self.row("SELECT app, process_type, slot FROM dynos WHERE id = $1", args![id]).await? else {
+            return Ok(None);
+        };
+        let scope = AppScope::mint(row.parse()?);
+        let (process_type, slot) = (row.parse()?, row.int()?);
+        let slot = u32::try_from(slot).map_err(|_| StoreError::Corrupt("slot"))?;
+        Ok(Some((scope, DynoName { process_type, slot })))
+    }
+
     /// Ends the time in which somebody may attach.
     ///
     /// # Errors

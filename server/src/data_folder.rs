@@ -1,0 +1,157 @@
+//! The folder in which an installation keeps what it must not lose: keys, ports, the database, repositories.
+//!
+//! Every secret file is made with mode 0600 in a folder of mode 0700, written whole and renamed.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use paas_store::MasterKey;
+use serde::{Deserialize, Serialize};
+
+/// A data folder.
+#[derive(Clone, Debug)]
+pub struct DataFolder {
+    root: PathBuf,
+}
+
+/// Where this installation listens, chosen at its first start and kept: URLs and git remotes hold them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// API and git, TLS and plain.
+    pub api: u16,
+    /// Apps.
+    pub http: u16,
+    /// The rendezvous of `run`.
+    pub rendezvous: u16,
+}
+
+impl DataFolder {
+    /// Opens the folder, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or others than its owner may read it.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+        let root = root.canonicalize()?;
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
+        Ok(Self { root })
+    }
+
+    /// A path within the folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// The key that seals secrets; made at the first start.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, is readable for others, or holds no key.
+    pub fn master_key(&self) -> io::Result<MasterKey> {
+        let path = self.path("encryption.key");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => {
+                refuse_readable(&path)?;
+                bytes
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let bytes = MasterKey::generate().map_err(io::Error::other)?;
+                write_secret(&path, &bytes)?;
+                bytes.to_vec()
+            }
+            Err(error) => return Err(error),
+        };
+        MasterKey::new(&bytes).map_err(|_| io::Error::other(format!("{} holds no key", path.display())))
+    }
+
+    /// Where the admin's API key is written at the first start.
+    #[must_use]
+    pub fn admin_key_file(&self) -> PathBuf {
+        self.path("admin.key")
+    }
+
+    /// Writes the admin's API key for its owner to read.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_admin_key(&self, key: &str) -> io::Result<()> {
+        write_secret(&self.admin_key_file(), format!("{key}\n").as_bytes())
+    }
+
+    /// The installation's ports: those wished for, those of the last start, else free ones.
+    ///
+    /// # Errors
+    /// When no port is free or the file cannot be written.
+    pub fn ports(&self, wished: [Option<u16>; 3]) -> io::Result<Ports> {
+        let path = self.path("ports.json");
+        let kept: Option<Ports> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // All held at once, so that the three differ.
+        let free: Vec<TcpListener> =
+            (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+        let free = |at: usize| free[at].local_addr().map(|address| address.port());
+        let ports = Ports {
+            api: wished[0].or(kept.map(|p| p.api)).map_or_else(|| free(0), Ok)?,
+            http: wished[1].or(kept.map(|p| p.http)).map_or_else(|| free(1), Ok)?,
+            rendezvous: wished[2].or(kept.map(|p| p.rendezvous)).map_or_else(|| free(2), Ok)?,
+        };
+        if kept != Some(ports) {
+            write_secret(&path, &serde_json::to_vec(&ports)?)?;
+        }
+        Ok(ports)
+    }
+}
+
+/// Writes a file of mode 0600 whole: readers see all of it or the one before.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn refuse_readable(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} may be read by others: chmod 600 it", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_kept_and_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataFolder::open(folder.path()).expect("opens");
+        data.master_key().expect("made");
+        let path = data.path("encryption.key");
+        let first = fs::read(&path).expect("there");
+        data.master_key().expect("read again");
+        assert_eq!(fs::read(&path).expect("there"), first);
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+        assert!(data.master_key().is_err());
+    }
+
+    #[test]
+    fn ports_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataFolder::open(folder.path()).expect("opens");
+        let first = data.ports([None, None, None]).expect("free ports");
+        assert_eq!(data.ports([None, None, None]).expect("kept"), first);
+        assert_eq!(data.ports([Some(5000), None, None]).expect("wished").api, 5000);
+    }
+}
