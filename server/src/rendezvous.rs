@@ -124,10 +124,10 @@ impl Rendezvous {
             tracing::debug!(%error, "a rendezvous connection could not be set up");
         }
         let mut client = timeout(STRANGER_WITHIN, acceptor.accept(stream)).await.ok()?.ok()?;
-        if let Some((token, first)) = timeout(STRANGER_WITHIN, token::read(&mut client)).await.ok()?.ok()? {
-            if let Some(target) = self.lookup.claim(token::hash(&token)).await {
-                return Some((client, target, first));
-            }
+        if let Some((token, first)) = timeout(STRANGER_WITHIN, token::read(&mut client)).await.ok()?.ok()?
+            && let Some(target) = self.lookup.claim(token::hash(&token)).await
+        {
+            return Some((client, target, first));
         }
         let _ = timeout(LINGER, client.shutdown()).await;
         None

@@ -161,10 +161,9 @@ impl<W: AsyncWrite + Unpin> Input<W> {
 
     /// A dyno that closed its stdin takes no more; its output goes on.
     async fn write(&mut self, bytes: &[u8]) {
-        if let Some(stdin) = &mut self.stdin {
-            if stdin.write_all(bytes).await.is_err() || stdin.flush().await.is_err() {
-                self.stdin = None;
-            }
+        let Some(stdin) = &mut self.stdin else { return };
+        if stdin.write_all(bytes).await.is_err() || stdin.flush().await.is_err() {
+            self.stdin = None;
         }
     }
 

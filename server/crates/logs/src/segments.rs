@@ -124,10 +124,9 @@ impl Segments {
             if self.segments.len() < 2 || (newer.0 < KEEP_LINES && newer.1 < KEEP_BYTES) {
                 return;
             }
-            if let Some(oldest) = self.segments.pop_front() {
-                if let Err(error) = fs::remove_file(&oldest.path) {
-                    tracing::warn!(path = %oldest.path.display(), %error, "an old log segment could not be removed");
-                }
+            let Some(oldest) = self.segments.pop_front() else { return };
+            if let Err(error) = fs::remove_file(&oldest.path) {
+                tracing::warn!(path = %oldest.path.display(), %error, "an old log segment could not be removed");
             }
         }
     }

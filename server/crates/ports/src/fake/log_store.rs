@@ -251,11 +251,10 @@ impl OutputReader {
         let state = self.world.state();
         let output = state.outputs.get(&self.output)?.as_ref()?;
         loop {
-            if let Some(new) = output.sections.get(&self.section).and_then(|s| s.get(self.offset..)) {
-                if !new.is_empty() {
-                    self.offset += new.len();
-                    return Some(Some(Bytes::copy_from_slice(new)));
-                }
+            let new = output.sections.get(&self.section).and_then(|section| section.get(self.offset..));
+            if let Some(new @ [_, ..]) = new {
+                self.offset += new.len();
+                return Some(Some(Bytes::copy_from_slice(new)));
             }
             match output.sections.keys().find(|key| **key > self.section) {
                 Some(next) => (self.section, self.offset) = (*next, 0),
