@@ -1,0 +1,160 @@
+//! What server and router say to each other: frames of JSON behind their length.
+//!
+//! The server asks, each question with a number; the router answers with that number, and says of its own accord
+//! who it is, what it logged and who has drained. Fields are only ever added.
+
+use std::io;
+use std::net::SocketAddr;
+
+use paas_domain::{AppId, DynoId, InstallId, ProcessType};
+use paas_ports::{Attachment, Member, PortError, Route};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// What both sides must agree on to understand each other.
+pub(crate) const PROTOCOL: u32 = 1;
+/// A table of all that we promise to hold is far smaller.
+const MAX_FRAME: u32 = 64 * 1024 * 1024;
+
+/// From the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Chosen by the server; the answer carries it.
+    pub(crate) number: u64,
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    Place {
+        app: AppId,
+        process_type: ProcessType,
+    },
+    Publish {
+        route: Route,
+    },
+    Remove {
+        app: AppId,
+    },
+    Apps,
+    SetPool {
+        pool: Attachment,
+        wanted: u16,
+        members: Vec<Member>,
+    },
+    InFlight {
+        pool: Attachment,
+        dyno: DynoId,
+    },
+    /// From now on this connection gets log lines and `drained`.
+    Subscribe,
+    /// These lines are in good hands.
+    TookLines {
+        batch: u64,
+    },
+    /// Takes nothing new, lets what runs go on for this long, ends.
+    Shutdown {
+        grace_ms: u64,
+    },
+}
+
+/// From the router.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Say {
+    Hello(Hello),
+    Answer { number: u64, result: Result<Answer, Refused> },
+    Lines(LineFrame),
+    Drained { pool: Attachment, dyno: DynoId },
+}
+
+/// The first frame of the router on each connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) protocol: u32,
+    pub(crate) version: String,
+    pub(crate) install: InstallId,
+    pub(crate) pid: u32,
+    /// Different for each start.
+    pub(crate) boot: String,
+    pub(crate) listen: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Done,
+    Pool(Attachment),
+    Apps(Vec<AppId>),
+    InFlight(u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Refused {
+    Superseded,
+    NotFound(String),
+    Permanent { doing: String, cause: String },
+}
+
+/// Router log lines, in the order they were written by each worker.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct LineFrame {
+    pub(crate) batch: u64,
+    /// App, milliseconds since 1970, text.
+    pub(crate) lines: Vec<(AppId, i64, String)>,
+    /// App, how many lines were lost, since when.
+    pub(crate) lost: Vec<(AppId, u64, i64)>,
+}
+
+impl From<PortError> for Refused {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Superseded => Self::Superseded,
+            PortError::NotFound(what) => Self::NotFound(what),
+            PortError::Transient { doing, cause } | PortError::Permanent { doing, cause } => {
+                Self::Permanent { doing, cause }
+            }
+        }
+    }
+}
+
+impl From<Refused> for PortError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Superseded => Self::Superseded,
+            Refused::NotFound(what) => Self::NotFound(what),
+            Refused::Permanent { doing, cause } => Self::Permanent { doing, cause },
+        }
+    }
+}
+
+/// The bytes of a frame.
+pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = u32::try_from(frame.len() - 4).ok().filter(|n| *n <= MAX_FRAME);
+    let length = length.ok_or_else(|| io::Error::other("a frame too large to send"))?;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// Reads a frame; `None` at the end of the stream.
+pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let length = match from.read_u32().await {
+        Ok(length) if length <= MAX_FRAME => length,
+        Ok(_) => return Err(io::Error::other("a frame too large to read")),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut frame = Vec::new();
+    from.take(u64::from(length)).read_to_end(&mut frame).await?;
+    Ok(Some(serde_json::from_slice(&frame)?))
+}
+
+/// Writes a frame.
+pub(crate) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
+    to.write_all(&encode(message)?).await
+}
