@@ -97,9 +97,11 @@ pub fn read(root: &Path, mut buildpack: BuildpackOutput) -> io::Result<Buildpack
             continue;
         }
         let (types, metadata) = split(&text).map_err(|e| io::Error::other(format!("{file}: {e}")))?;
-        let fingerprint = fingerprint::of(&folder.join(name)).ok();
+        let content = folder.join(name);
+        let contents = fs::symlink_metadata(&content).is_ok_and(|meta| meta.is_dir());
+        let fingerprint = contents.then(|| fingerprint::of(&content).ok()).flatten();
         let folder = buildpack.folder.clone();
-        buildpack.layers.push(KnownLayer { folder, name: name.to_owned(), types, metadata, fingerprint });
+        buildpack.layers.push(KnownLayer { folder, name: name.to_owned(), types, metadata, contents, fingerprint });
     }
     buildpack.layers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(buildpack)
@@ -147,6 +149,7 @@ mod tests {
             name: name.into(),
             types,
             metadata: format!("[metadata]\nof = \"{name}\"\n"),
+            contents: true,
             fingerprint,
         }
     }

@@ -44,7 +44,9 @@ pub struct KnownLayer {
     pub types: LayerTypes,
     /// Its TOML file without the types.
     pub metadata: String,
-    /// The fingerprint of its content; `None` when it had none.
+    /// Whether it has content.
+    pub contents: bool,
+    /// The fingerprint of its content; `None` when it has none, or some that cannot be read.
     pub fingerprint: Option<String>,
 }
 
