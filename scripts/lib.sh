@@ -1,0 +1,25 @@
+# Shared by the scripts beside it. Sourced, not run.
+set -euo pipefail
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+state=${PAAS_STATE:-$repo/.paas}
+cache=${PAAS_CACHE:-$state/cache}
+target=${CARGO_TARGET_DIR:-$repo/target}
+export PAAS_CACHE=$cache
+mkdir -p "$state" "$cache"
+
+say() { printf '=====> %s\n' "$*" >&2; }
+fail() { printf ' !     %s\n' "$*" >&2; exit 1; }
+
+# Runs a named part and notes how long it took, for the table at the end.
+timings=()
+timed() {
+    local name=$1 start end
+    shift
+    start=$(date +%s.%N)
+    "$@"
+    end=$(date +%s.%N)
+    timings+=("$(printf '%-28s %7.1f s' "$name" "$(echo "$end $start" | awk '{print $1 - $2}')")")
+}
+show_timings() {
+    [ ${#timings[@]} -eq 0 ] || printf '       %s\n' "${timings[@]}" >&2
+}
