@@ -46,6 +46,29 @@ impl DataFolder {
         self.root.join(name)
     }
 
+    /// Takes the folder for this process until the answer is dropped (or the process dies), and writes its id.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn lock(&self) -> io::Result<fs::File> {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.path("server.pid"))?;
+        file.try_lock().map_err(io::Error::from)?;
+        file.set_len(0)?;
+        write!(file, "{}", std::process::id())?;
+        Ok(file)
+    }
+
+    /// The process that has the folder, when one has.
+    #[must_use]
+    pub fn holder(&self) -> Option<i32> {
+        let path = self.path("server.pid");
+        let file = fs::OpenOptions::new().write(true).open(&path).ok()?;
+        if file.try_lock().is_ok() {
+            return None;
+        }
+        fs::read_to_string(&path).ok()?.trim().parse().ok()
+    }
+
     /// The key that seals secrets; made at the first start.
     ///
     /// # Errors

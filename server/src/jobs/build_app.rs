@@ -164,9 +164,17 @@ impl Work<'_> {
         let spec = self.spec().await?;
         let procfile = read_procfile(&spec.source).await.map_err(JobError::GiveUp)?;
         let output = Section::begin(self.cx, &self.build.output, EXPORT).await?;
+        let declared = procfile.iter().flat_map(Procfile::iter).map(|(process_type, _)| process_type.as_str());
+        output.line("-----> Discovering process types").await?;
+        output.line(&format!("       Procfile declares types -> {}", listed(declared))).await?;
+        output.line("").await?;
         let builder = &self.cx.builder;
         let built = output.carry(async |sender| builder.export(&spec, sender).await).await?;
         let process_types = process_table(procfile.as_ref(), &built);
+        if procfile.as_ref().is_none_or(Procfile::is_empty) && !process_types.is_empty() {
+            let types = listed(process_types.keys().map(paas_domain::ProcessType::as_str));
+            output.line(&format!("       Default types for buildpack -> {types}")).await?;
+        }
         let image = Image {
             id: built.image.0.clone(),
             process_types,
@@ -316,8 +324,7 @@ impl Work<'_> {
 
     async fn project_ref(mut self) -> Result<Next, JobError> {
         if self.build.branch.is_some() {
-            let branches = self.cx.store.read().await?.branches(&self.lease.scope).await?;
-            self.cx.repositories.project(&self.app.id, &branches).await?;
+            crate::git::refresh(self.cx, &self.lease.scope).await?;
         }
         self.cx.outputs.close(&self.build.output).await?;
         point(self.cx, BuildStep::ProjectRef.as_str(), Side::BeforeCommit).await;
@@ -356,14 +363,6 @@ impl Work<'_> {
     /// `-----> Launching...` and what follows it: written once the release exists.
     async fn launch_section(&self, release: &paas_store::Release) -> Result<(), JobError> {
         let output = Section::begin(self.cx, &self.build.output, LAUNCH).await?;
-        let types: Vec<&str> = release.process_types.keys().map(paas_domain::ProcessType::as_str).collect();
-        let types = if types.is_empty() { "(none)".to_owned() } else { types.join(", ") };
-        let size = self.memo.built.as_ref().map_or(0, |built| built.size);
-        output.line("-----> Discovering process types").await?;
-        output.line(&format!("       Procfile declares types -> {types}")).await?;
-        output.line("").await?;
-        output.line("-----> Compressing...").await?;
-        output.line(&format!("       Done: {}", super::output::megabytes(size))).await?;
         output.line("-----> Launching...").await?;
         if release.output.is_some() {
             let warning =
@@ -441,6 +440,12 @@ pub(super) async fn give_up(cx: &Cx, lease: &JobLease, cause: &str) -> Result<()
         tracing::warn!(%error, "an output stays open");
     }
     Ok(())
+}
+
+/// Process types as a line of output shows them.
+fn listed<'a>(types: impl Iterator<Item = &'a str>) -> String {
+    let types: Vec<&str> = types.collect();
+    if types.is_empty() { "(none)".to_owned() } else { types.join(", ") }
 }
 
 /// The Procfile of a source tar. Says in a sentence why it cannot be used.

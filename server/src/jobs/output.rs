@@ -48,9 +48,3 @@ impl<'a> Section<'a> {
         result
     }
 }
-
-/// Bytes as Heroku writes them: `52.1M`.
-pub(super) fn megabytes(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) / (1024 * 1024);
-    if tenths >= 1000 { format!("{}M", tenths / 10) } else { format!("{}.{}M", tenths / 10, tenths % 10) }
-}

@@ -252,6 +252,18 @@ impl Uow {
         Ok(Some((scope, DynoName { process_type, slot })))
     }
 
+    /// Asks for every one-off dyno to be stopped that somebody has attached to: after a restart of the server that
+    /// they were attached through.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stop_cut_off_dynos(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE dynos SET stop_requested_at = coalesce(stop_requested_at, $1) \
+                   WHERE kind = 'run' AND attach = 1 AND attach_hash IS NULL AND ended_at IS NULL";
+        self.execute(sql, args![now]).await?;
+        Ok(())
+    }
+
     /// Ends the time in which somebody may attach.
     ///
     /// # Errors
