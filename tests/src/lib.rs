@@ -2,3 +2,4 @@
 
 pub mod engine;
 pub mod story_builder;
+pub mod router;

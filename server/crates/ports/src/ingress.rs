@@ -21,8 +21,12 @@ pub trait Ingress: Send + Sync {
 
     /// Makes `route` the whole truth about its app's hosts. A host that left the list stops being routed.
     ///
+    /// When this returns, requests are routed so. A host that another app had goes to this one when this app did
+    /// not have it before; publishing a host that has moved away again takes nothing back.
+    ///
     /// # Errors
-    /// [`PortError::Superseded`] when a route of a higher generation was published before.
+    /// [`PortError::Superseded`] when a route of a higher generation was published before, also when the app was
+    /// removed since. [`PortError::NotFound`] when the pool was never placed, permanent when it is another app's.
     async fn publish(&self, route: &Route) -> Result<(), PortError>;
 
     /// Removes the app's hosts and pools. Succeeds when there is none.
@@ -59,7 +63,10 @@ pub trait Pools: Send + Sync {
     /// Makes `members` the whole pool; `wanted` is the quantity asked for (0: H14).
     ///
     /// New requests go only to members that are [`MemberState::Up`]. A member that left the list or is
-    /// `Draining` gets no new request; those it serves go on.
+    /// `Draining` gets no new request; those it serves go on. When this returns, it is so.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when the pool was never placed, or its app was removed since.
     async fn set(&self, pool: &Attachment, wanted: u16, members: &[Member]) -> Result<(), PortError>;
 
     /// How many requests and upgraded connections this member serves at this moment.

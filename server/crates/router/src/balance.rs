@@ -122,8 +122,10 @@ fn choose<'a>(members: &'a Members, tried: &[Arc<Dyno>], random: u64, now_ms: u6
             && !tried.iter().any(|t| Arc::ptr_eq(t, dyno))
     };
     let n = up.len() as u64;
-    let first = &up[(((random >> 32) * n) >> 32) as usize];
-    let second = &up[(((random & 0xffff_ffff) * n) >> 32) as usize];
+    let first = ((random >> 32) * n) >> 32;
+    // Another one than the first, when there is another.
+    let second = if n > 1 { (first + 1 + (((random & 0xffff_ffff) * (n - 1)) >> 32)) % n } else { first };
+    let (first, second) = (&up[first as usize], &up[second as usize]);
     let (less, more) = if second.in_flight() < first.in_flight() { (second, first) } else { (first, second) };
     if free(less) {
         return Choice::Dyno(less);

@@ -4,6 +4,7 @@
 //! `tests/contract/` instantiates each suite for each driver, one test per promise.
 
 pub mod builder;
+pub mod ingress;
 pub mod log_store;
 pub mod registry;
 
