@@ -82,10 +82,10 @@ impl<B: Buildpack<Error = Failure>> Kept<B> {
     }
 }
 
-/// A key made of parts; every part counts, and so does where one ends.
+/// A key made of parts; every part counts, and so does where one ends, and which version of us makes the layer.
 pub(crate) fn key(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    for part in parts {
+    for part in [env!("CARGO_PKG_VERSION").as_bytes()].iter().chain(parts) {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }

@@ -144,7 +144,6 @@ fn uv_command(runtime: &Runtime, python: &Path, venv: &Path, cache: &Path) -> Co
     let headers = [include.join(format!("python{}", runtime.minor)), include];
     uv.env("VIRTUAL_ENV", venv)
         .env("UV_PROJECT_ENVIRONMENT", venv)
-        .env("UV_PYTHON", python.join("bin/python3"))
         .env("UV_CACHE_DIR", cache)
         .env("UV_PYTHON_DOWNLOADS", "never")
         .env("UV_NO_PROGRESS", "1")
@@ -152,7 +151,7 @@ fn uv_command(runtime: &Runtime, python: &Path, venv: &Path, cache: &Path) -> Co
         // A layer must not share files with the cache: what an app changes would be changed in both.
         .env("UV_LINK_MODE", "copy")
         // Byte code that does not depend on file times, which an image does not keep.
-        .env("PYC_INVALIDATION_MODE", "unchecked-hash")
+        .env("PYC_INVALIDATION_MODE", "UNCHECKED_HASH")
         .env("CPATH", std::env::join_paths(headers).unwrap_or_default())
         .env_remove("PYTHONHOME")
         .env_remove("PYTHONPATH");
@@ -168,7 +167,7 @@ fn uv_command(runtime: &Runtime, python: &Path, venv: &Path, cache: &Path) -> Co
 fn install_failed(manager: Manager) -> Failure {
     match manager {
         Manager::Requirements => Failure::new(
-            "Unable to install dependencies using pip's requirements.txt",
+            "Unable to install dependencies using requirements.txt",
             "See the log output above for more information.\n\n\
              Check that each package and version in requirements.txt exists and supports the\n\
              Python version above.",
