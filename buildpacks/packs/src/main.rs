@@ -9,6 +9,7 @@
 mod concurrency;
 mod failure;
 mod layer;
+mod nodejs;
 mod output;
 mod procfile;
 mod python;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         // Each of these ends the process itself.
         Ok(id) => match id.as_str() {
             "paas/python" => libcnb::libcnb_runtime(&python::Python),
+            "paas/nodejs" => libcnb::libcnb_runtime(&nodejs::NodeJs),
             "paas/static" => libcnb::libcnb_runtime(&static_site::StaticSite),
             "paas/procfile" => libcnb::libcnb_runtime(&procfile::ProcfilePack),
             other => eprintln!("There is no buildpack {other} in this program."),
