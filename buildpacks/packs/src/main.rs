@@ -8,6 +8,7 @@
 
 mod concurrency;
 mod failure;
+mod go;
 mod layer;
 mod nodejs;
 mod output;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         // Each of these ends the process itself.
         Ok(id) => match id.as_str() {
             "paas/python" => libcnb::libcnb_runtime(&python::Python),
+            "paas/go" => libcnb::libcnb_runtime(&go::Go),
             "paas/nodejs" => libcnb::libcnb_runtime(&nodejs::NodeJs),
             "paas/static" => libcnb::libcnb_runtime(&static_site::StaticSite),
             "paas/procfile" => libcnb::libcnb_runtime(&procfile::ProcfilePack),
