@@ -205,6 +205,7 @@ impl From<StoreError> for OpError {
             StoreError::NotFound("build") => Self::NotFound("build"),
             StoreError::NotFound("release") => Self::NotFound("release"),
             StoreError::NotFound("dyno") => Self::NotFound("dyno"),
+            StoreError::NotFound("authorization") => Self::NotFound("authorization"),
             other => Self::Store(other),
         }
     }

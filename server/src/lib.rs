@@ -3,6 +3,7 @@
 //! A request reads, decides and writes rows (`ops`), and answers. Jobs (`jobs`) and reconciliation
 //! (`reconcile`) turn rows into containers and routes through the ports in [`cx::Cx`]. `ARCHITECTURE.md` draws the paths.
 
+pub mod api;
 pub mod attach_lookup;
 pub mod crash_point;
 pub mod cx;

@@ -82,6 +82,34 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
     Ok(build)
 }
 
+/// Writes a build of a source that cannot be unpacked: failed from the start, with the reason as its output.
+///
+/// # Errors
+/// When the app is gone, or the database or the output does not answer.
+pub async fn refuse_build(
+    cx: &Cx,
+    app: &AppScope,
+    account: &Account,
+    version: Option<String>,
+    reason: &str,
+) -> Result<Build, OpError> {
+    let now = cx.now();
+    let mut uow = cx.begin().await?;
+    uow.lock_app(app).await?;
+    let token = new_token("out");
+    let output = uow.create_output(app, &token, &token_hash(&token), now).await?;
+    let account = account.id.clone();
+    let new = NewBuild { commit: version, branch: None, source_key: None, output: output.clone(), account };
+    let build = uow.create_build(app, &new, now).await?;
+    uow.fail_build(app, &build.id, reason, now).await?;
+    let build = uow.build(app, &build.id).await?;
+    uow.save().await?;
+    cx.outputs.begin(&output, 0).await?;
+    cx.outputs.write(&output, 0, format!(" !     {reason}\n").into()).await?;
+    cx.outputs.close(&output).await?;
+    Ok(build)
+}
+
 /// What became of a build's job: what its pusher hears.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {

@@ -56,9 +56,7 @@ pub async fn create_app(cx: &Cx, account: &Account, name: Option<AppName>) -> Re
     // A generated name that is taken is drawn again; a wished one is refused.
     for attempt in 0.. {
         let chosen = name.clone().unwrap_or_else(generated_name);
-        if RESERVED.contains(&chosen.as_str()) {
-            return Err(OpError::invalid("Name is reserved"));
-        }
+        refuse_reserved(&chosen)?;
         let mut uow = cx.begin().await?;
         match create(cx, &mut uow, account, &chosen, now).await {
             Err(StoreError::Taken(_)) if name.is_none() && attempt < 10 => {}
@@ -77,8 +75,38 @@ pub async fn create_app(cx: &Cx, account: &Account, name: Option<AppName>) -> Re
     Err(OpError::Conflict("no free name was found".to_owned()))
 }
 
-/// Host names under the app domain that are ours.
-const RESERVED: [&str; 5] = ["api", "git", "registry", "www", "admin"];
+/// Host names under the app domain that are ours, or that look as if they were.
+const RESERVED: [&str; 18] = [
+    "api",
+    "git",
+    "registry",
+    "www",
+    "admin",
+    "dashboard",
+    "status",
+    "router",
+    "logs",
+    "rendezvous",
+    "particleboard",
+    "postmaster",
+    "hostmaster",
+    "webmaster",
+    "abuse",
+    "security",
+    "support",
+    "metrics",
+];
+
+/// Refuses a name that is the platform's own, or that a browser would show as another one (`xn--`).
+///
+/// # Errors
+/// [`OpError::Invalid`].
+pub fn refuse_reserved(name: &AppName) -> Result<(), OpError> {
+    if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("xn--") {
+        return Err(OpError::invalid(format!("Name {name} is reserved")));
+    }
+    Ok(())
+}
 
 async fn create(
     cx: &Cx,

@@ -19,11 +19,18 @@ pub async fn add_domain(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<
     if below {
         return Err(OpError::invalid(format!("Domain names below {ours} belong to the platform.")));
     }
+    if is_not_public(hostname) {
+        return Err(OpError::invalid(format!("{hostname} is not a domain name that can be owned.")));
+    }
     let now = cx.now();
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
-    if uow.domains(app).await?.len() >= MAX_DOMAINS {
+    let custom = uow.domains(app).await?.iter().filter(|domain| domain.kind == DomainKind::Custom).count();
+    if custom >= MAX_DOMAINS {
         return Err(OpError::invalid(format!("An app can't have more than {MAX_DOMAINS} domains.")));
+    }
+    if uow.foreign_overlap(app, hostname).await?.is_some() {
+        return Err(OpError::invalid(format!("{hostname} is currently in use by another app.")));
     }
     let domain = match uow.create_domain(app, hostname, DomainKind::Custom, now).await {
         Err(paas_store::StoreError::Taken(_)) => {
@@ -35,6 +42,48 @@ pub async fn add_domain(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<
     uow.save().await?;
     cx.kick();
     Ok(domain)
+}
+
+/// Names that are nobody's: private and special ones, and those that registries give names below.
+fn is_not_public(hostname: &HostName) -> bool {
+    /// RFC 6761, 6762 and what networks and clouds use inside.
+    const PRIVATE: [&str; 11] = [
+        "local",
+        "internal",
+        "localhost",
+        "localdomain",
+        "lan",
+        "home",
+        "corp",
+        "intranet",
+        "invalid",
+        "arpa",
+        "onion",
+    ];
+    /// What country registries give names below.
+    const SECOND: [&str; 20] = [
+        "ac", "co", "com", "edu", "gob", "gov", "gouv", "id", "ltd", "me", "mil", "ne", "net", "nhs", "nom", "or",
+        "org", "plc", "sch", "asn",
+    ];
+    /// Providers below whose name everybody has their own.
+    const SHARED: [&str; 8] = [
+        "herokuapp.com",
+        "github.io",
+        "gitlab.io",
+        "netlify.app",
+        "vercel.app",
+        "pages.dev",
+        "amazonaws.com",
+        "cloudfront.net",
+    ];
+    let name = hostname.as_str();
+    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let labels: Vec<&str> = bare.split('.').collect();
+    let top = labels.last().copied().unwrap_or_default();
+    let registry = labels.len() == 1
+        || (labels.len() == 2 && top.len() == 2 && SECOND.contains(&labels[0]))
+        || SHARED.contains(&bare);
+    PRIVATE.contains(&top) || registry
 }
 
 /// Takes a custom domain from an app, by its id or host name, and answers what it was.

@@ -6,6 +6,8 @@ pub mod create_app;
 pub mod cut_release;
 pub mod destroy_app;
 pub mod manage_domains;
+pub mod manage_keys;
+pub mod manage_sources;
 pub mod open_log_session;
 pub mod restart_dynos;
 pub mod roll_back;

@@ -31,7 +31,7 @@ pub struct RunRequest {
 /// Writes the wish for a one-off dyno and answers it with its attach token, which works once.
 ///
 /// # Errors
-/// [`OpError::Invalid`] without a command or without a release to run.
+/// [`OpError::Invalid`] without a command; [`OpError::Conflict`] without a release to run.
 pub async fn run_dyno(
     cx: &Cx,
     app: &AppScope,
@@ -48,7 +48,8 @@ pub async fn run_dyno(
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
     let release = uow.current_release(app).await?.filter(|release| release.image.is_some());
-    let release = release.ok_or_else(|| OpError::invalid("Cannot run: the app has no code yet. Deploy first."))?;
+    let release =
+        release.ok_or_else(|| OpError::Conflict("Cannot run: the app has no code yet. Deploy first.".to_owned()))?;
     if uow.dynos(app).await?.iter().filter(|dyno| dyno.kind == DynoKind::Run).count() >= MAX_ONE_OFF {
         return Err(OpError::invalid(format!("Cannot run more than {MAX_ONE_OFF} one-off dynos at a time.")));
     }

@@ -53,6 +53,11 @@ pub async fn scale_formation(
         uow.raise_generation(app, now).await?;
     }
     let (_, lines) = current_formation(&mut uow, app).await?;
+    let eco = |line: &&FormationLine| line.size == DynoSize::Eco;
+    let running: Vec<&FormationLine> = lines.iter().filter(|line| line.quantity.get() > 0).collect();
+    if running.iter().any(eco) && !running.iter().all(eco) && !said.is_empty() {
+        return Err(OpError::invalid("Eco dynos can't be mixed with dynos of other sizes in one app."));
+    }
     uow.save().await?;
     cx.kick();
     if !said.is_empty() {

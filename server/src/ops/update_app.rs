@@ -1,9 +1,9 @@
 //! `apps:rename` and `maintenance:on|off`.
 
 use paas_domain::AppName;
-use paas_store::{App, AppScope, DomainKind};
+use paas_store::{App, AppScope, DomainKind, StoreError};
 
-use super::create_app::own_hostname;
+use super::create_app::{own_hostname, refuse_reserved};
 use crate::cx::{Cx, OpError};
 
 /// What to change about an app.
@@ -24,7 +24,11 @@ pub async fn update_app(cx: &Cx, app: &AppScope, change: &AppChange) -> Result<A
     let mut uow = cx.begin().await?;
     let before = uow.lock_app(app).await?;
     if let Some(name) = change.name.as_ref().filter(|name| **name != before.name) {
-        uow.rename_app(app, name).await.map_err(|_| OpError::invalid("Name is already taken"))?;
+        refuse_reserved(name)?;
+        match uow.rename_app(app, name).await {
+            Err(StoreError::Taken(_)) => return Err(OpError::invalid(format!("Name {name} is already taken"))),
+            renamed => renamed?,
+        }
         for domain in uow.domains(app).await?.into_iter().filter(|d| d.kind == DomainKind::Heroku) {
             uow.delete_domain(app, &domain.id).await?;
         }

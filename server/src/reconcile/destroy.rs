@@ -5,6 +5,7 @@ use paas_store::AppLease;
 use super::pass::{PassError, PassStep};
 use crate::crash_point::Side;
 use crate::cx::Cx;
+use crate::ops::manage_sources::upload_key;
 
 pub(super) async fn destroy(cx: &Cx, lease: &AppLease) -> Result<(), PassError> {
     let app = lease.scope.id();
@@ -21,7 +22,9 @@ pub(super) async fn destroy(cx: &Cx, lease: &AppLease) -> Result<(), PassError> 
     let (outputs, sources) = {
         let mut uow = cx.store.read().await?;
         let outputs = uow.outputs(&lease.scope).await?;
-        let sources: Vec<String> = uow.builds(&lease.scope).await?.into_iter().filter_map(|b| b.source_key).collect();
+        let mut sources: Vec<String> =
+            uow.builds(&lease.scope).await?.into_iter().filter_map(|b| b.source_key).collect();
+        sources.extend(uow.sources(&lease.scope).await?.iter().map(upload_key));
         (outputs, sources)
     };
     for output in outputs {

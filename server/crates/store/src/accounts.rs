@@ -171,6 +171,41 @@ impl Uow {
         rows.into_iter().map(|mut row| authorization(&mut row)).collect()
     }
 
+    /// One of an account's API keys.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when it is not this account's, or no longer good at `now`.
+    pub async fn authorization(
+        &mut self,
+        of: &AccountId,
+        id: &AuthorizationId,
+        now: Timestamp,
+    ) -> Result<Authorization, StoreError> {
+        let sql = "SELECT id, account, description, token_hint, scope, expires_at, created_at FROM authorizations \
+                   WHERE account = $1 AND id = $2 AND (expires_at IS NULL OR expires_at > $3)";
+        let row = self.row(sql, args![of, id, now]).await?;
+        authorization(&mut row.ok_or(StoreError::NotFound("authorization"))?)
+    }
+
+    /// Says anew what an API key is for, or gives it another token; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn update_authorization(
+        &mut self,
+        of: &AccountId,
+        id: &AuthorizationId,
+        description: Option<&str>,
+        token: Option<(&str, &str)>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE authorizations SET description = coalesce($3, description), \
+                   token_hash = coalesce($4, token_hash), token_hint = coalesce($5, token_hint) \
+                   WHERE account = $1 AND id = $2";
+        let (hash, hint) = token.unzip();
+        self.execute(sql, args![of, id, description, hash, hint]).await?;
+        Ok(())
+    }
+
     /// Ends an API key; whether it was there.
     ///
     /// # Errors

@@ -188,7 +188,8 @@ impl Uow {
         self.execute(sql, args![of.id(), now]).await?;
         self.execute("DELETE FROM domains WHERE app = $1", args![of.id()]).await?;
         self.execute("DELETE FROM log_sessions WHERE app = $1", args![of.id()]).await?;
-        self.execute("DELETE FROM sources WHERE app = $1", args![of.id()]).await?;
+        // Their objects are still there: reconciliation removes them.
+        self.execute("UPDATE sources SET expires_at = 0 WHERE app = $1", args![of.id()]).await?;
         Ok(())
     }
 

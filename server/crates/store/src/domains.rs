@@ -78,6 +78,24 @@ impl Uow {
         self.rows(sql, args![of.id()]).await?.into_iter().map(domain).collect()
     }
 
+    /// A host name of another account that this one would take traffic from, or the other way round: a wildcard
+    /// above it, or, when it is a wildcard itself, a host below.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn foreign_overlap(
+        &mut self,
+        of: &AppScope,
+        hostname: &HostName,
+    ) -> Result<Option<HostName>, StoreError> {
+        // Host names hold no `%` and no `_`, so LIKE needs no escape; `*.x.y` is below `x.y` like any other.
+        let sql = "SELECT d.hostname FROM domains d JOIN apps a ON a.id = d.app \
+                   WHERE a.owner <> (SELECT owner FROM apps WHERE id = $1) AND d.hostname <> $2 AND \
+                   (($2 LIKE '*.%' AND d.hostname LIKE '%' || substr($2, 2)) \
+                   OR (d.hostname LIKE '*.%' AND $2 LIKE '%' || substr(d.hostname, 2))) LIMIT 1";
+        self.row(sql, args![of.id(), hostname]).await?.map(|mut row| row.parse()).transpose()
+    }
+
     /// Takes a host name from an app.
     ///
     /// # Errors

@@ -243,7 +243,8 @@ impl Uow {
     /// # Errors
     /// When the database does not answer.
     pub async fn dyno_owner(&mut self, id: &DynoId) -> Result<Option<(AppScope, DynoName)>, StoreError> {
-        let Some(mut row) = self.row("SELECT app, process_type, slot FROM dynos WHERE id = $1", args![id]).await? else {
+        let Some(mut row) = self.row("SELECT app, process_type, slot FROM dynos WHERE id = $1", args![id]).await?
+        else {
             return Ok(None);
         };
         let scope = AppScope::mint(row.parse()?);

@@ -68,7 +68,8 @@ CREATE INDEX jobs_app ON jobs (app);
 CREATE TABLE outputs (id TEXT PRIMARY KEY, app TEXT NOT NULL REFERENCES apps (id), token_hash TEXT NOT NULL UNIQUE, sealed_token {BYTES} NOT NULL, created_at BIGINT NOT NULL);
 CREATE INDEX outputs_app ON outputs (app);
 CREATE TABLE sources (
-    id TEXT PRIMARY KEY, app TEXT NOT NULL REFERENCES apps (id), token_hash TEXT NOT NULL UNIQUE, uploaded BIGINT NOT NULL, expires_at BIGINT NOT NULL
+    id TEXT PRIMARY KEY, account TEXT NOT NULL REFERENCES accounts (id), app TEXT REFERENCES apps (id), token_hash TEXT NOT NULL UNIQUE,
+    uploaded BIGINT NOT NULL, expires_at BIGINT NOT NULL
 );
 CREATE TABLE log_sessions (
     id TEXT PRIMARY KEY, app TEXT NOT NULL REFERENCES apps (id), token_hash TEXT NOT NULL UNIQUE, query TEXT NOT NULL, expires_at BIGINT NOT NULL

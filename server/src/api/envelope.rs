@@ -1,0 +1,80 @@
+//! What every request and answer has in common: `Request-Id`, one log line, no panic beyond here, the guard of
+//! rule 1, and headers that keep browsers from guessing.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use paas_ports::outside;
+
+use super::error::{ApiError, Said};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// The CLI sends the ids of all its requests so far, up to about 7 KB; so much of them comes back.
+const MAX_CHAIN: usize = 7_000;
+
+/// Wraps every route.
+pub(crate) async fn envelope(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = uuid::Uuid::new_v4().to_string();
+    let chain = chain(&id, request.headers());
+    let method = request.method().clone();
+    // The route's pattern: a real path may hold a token.
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let answer = async {
+        if known.contains(&method) { next.run(request).await } else { ApiError::method_not_allowed().into_response() }
+    };
+    let caught = AssertUnwindSafe(outside::task(answer)).catch_unwind().await;
+    let mut response = caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        ApiError::internal(format!("panic: {text}")).into_response()
+    });
+    let said = response.extensions_mut().remove::<Said>();
+    let (error, cause) = said.map_or((None, None), |said| (Some(said.id), said.cause));
+    let (status, ms) = (response.status().as_u16(), begun.elapsed().as_millis());
+    match cause {
+        Some(cause) => tracing::error!(request_id = id, %method, route, status, error, ms, cause, "request"),
+        None => tracing::info!(request_id = id, %method, route, status, error, ms, "request"),
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, chain);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
+    headers.entry(header::VARY).or_insert(HeaderValue::from_static("Accept, Authorization"));
+    response
+}
+
+/// This request's id and those that the client sent, as Heroku gives them back. What is no id is left out.
+fn chain(own: &str, headers: &HeaderMap) -> HeaderValue {
+    let mut text = own.to_owned();
+    let sent = headers.get_all(REQUEST_ID).iter().filter_map(|value| value.to_str().ok());
+    for id in sent.flat_map(|value| value.split(',')).map(str::trim) {
+        let plain =
+            (1..=100).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if plain && text.len() + id.len() < MAX_CHAIN {
+            text.push(',');
+            text.push_str(id);
+        }
+    }
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_is_clean_and_bounded() {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("a-1, b\"2,,c_3"));
+        assert_eq!(chain("own", &headers), "own,a-1,c_3");
+        headers.insert(REQUEST_ID, HeaderValue::from_str(&"abcdefgh,".repeat(2000)).expect("a header"));
+        assert!(chain("own", &headers).len() <= MAX_CHAIN);
+    }
+}

@@ -1,0 +1,33 @@
+//! Where the output of builds and release phases is read: a URL with its own token.
+
+use paas_domain::OutputId;
+use paas_ports::PortError;
+use paas_store::{AppScope, Uow};
+
+use super::answer::{Answer, Reply};
+use super::call::{Bearer, Call};
+use super::error::ApiError;
+use crate::cx::Cx;
+use crate::token::token_hash;
+
+/// The URL of an output.
+///
+/// # Errors
+/// When the database does not answer.
+pub(crate) async fn output_url(uow: &mut Uow, cx: &Cx, app: &AppScope, output: &OutputId) -> Result<String, ApiError> {
+    let token = uow.output_token(app, output).await?;
+    Ok(format!("{}/outputs/{token}", cx.settings.api_url))
+}
+
+/// All bytes so far, and those to come until the output is whole. 404 while there is none, as clients expect
+/// who ask again then; 403 for a token that opens nothing.
+pub(crate) async fn follow(call: Call<Bearer>) -> Reply {
+    let cx = &call.cx;
+    let output = cx.store.read().await?.output_by_token(&token_hash(call.path("token"))).await?;
+    let output = output.ok_or_else(|| ApiError::forbidden("This URL is not, or no longer, good."))?;
+    match cx.outputs.follow(&output).await {
+        Ok(bytes) => Answer::stream("text/plain; charset=utf-8", bytes),
+        Err(PortError::NotFound(_)) => Err(ApiError::not_found("output")),
+        Err(error) => Err(error.into()),
+    }
+}
