@@ -37,7 +37,6 @@ mod rate_limit;
 mod regions;
 mod releases;
 mod routes;
-mod serve;
 mod slugs;
 mod sources;
 mod stacks;
@@ -55,7 +54,6 @@ use crate::cx::Cx;
 
 pub use auth::Access;
 pub use routes::{Declared, Permission, declared};
-pub use serve::serve;
 
 /// What all requests share.
 pub(crate) struct Api {
