@@ -10,6 +10,12 @@ use bollard::query_parameters::{
     RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 
+/// The engine's socket: `PAAS_TEST_DOCKER`, else the usual one.
+#[must_use]
+pub fn socket() -> std::path::PathBuf {
+    std::env::var("PAAS_TEST_DOCKER").unwrap_or_else(|_| "/var/run/docker.sock".to_owned()).into()
+}
+
 /// The engine behind `PAAS_TEST_DOCKER` (a unix socket), else behind the usual socket.
 ///
 /// # Panics

@@ -32,17 +32,33 @@ pub trait Runtime: Send + Sync {
     /// Stops every dyno of this process type whose generation is lower than or equal to `up_to`
     /// (SIGTERM, 30 s, SIGKILL). Returns at once while they stop; call until `observe` shows none.
     /// Succeeds when there is none.
+    ///
+    /// # Errors
+    /// [`PortError::Superseded`] when the platform already carries a higher generation of this process type.
     async fn remove(&self, app: &AppId, process_type: &ProcessType, up_to: Generation) -> Result<(), PortError>;
 
     /// What is there now of this app, one-off dynos, older releases and crashed dynos included.
     async fn observe(&self, app: &AppId) -> Result<Observed, PortError>;
 
-    /// Starts a one-off dyno, at most once ever for this id. Its exit comes by `observe`.
+    /// Starts a one-off dyno, at most once ever for this id. Its exit comes by `observe`, where it stays
+    /// `Ended` with its exit code until it is forgotten.
+    ///
+    /// A dyno with `spec.attach` is made here and started by the first [`Runtime::attach`], so that nothing
+    /// it writes is missed.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when this id was used before and is gone.
     async fn start_once(&self, dyno: &DynoId, spec: &OneOffSpec) -> Result<(), PortError>;
 
     /// The bytes of a one-off dyno that was started with `attach`: what it writes can be read (stdout and
     /// stderr merged), what is written goes to its stdin; shutting down the write half ends its stdin.
-    /// Reading starts at the dyno's first byte.
+    /// Reading starts at the dyno's first byte and ends with its last one.
+    ///
+    /// Any one-off dyno can be attached to, also again and also after it ended; what is written to one that
+    /// was not started with `attach`, or that ended, goes nowhere.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when there is no such dyno, or it was stopped before it ever started.
     async fn attach(&self, dyno: &DynoId) -> Result<Duplex, PortError>;
 
     /// SIGTERM, 30 s, SIGKILL, for one dyno. Returns at once while it stops. Succeeds when it is gone.

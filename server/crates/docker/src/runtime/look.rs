@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, NetworkCreateRequest};
@@ -132,8 +133,8 @@ impl Inner {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.docker.remove_container(container, Some(options)).await {
             Ok(()) => Ok(()),
-            Err(e) if status(&e) == Some(404) => Ok(()),
             // 409: the engine is removing it already; the next look shows whether it did.
+            Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
             Err(e) => Err(PortError::transient("removing a dyno", e)),
         }
     }
@@ -148,22 +149,31 @@ impl Inner {
         }
     }
 
-    /// Makes sure of the dynos' network.
+    /// Makes sure of the dynos' network, and answers with its id: a name may be there twice.
     ///
     /// One bridge for all dynos, on which containers cannot reach each other and the host reaches each.
-    pub(crate) async fn ensure_network(&self) -> Result<(), PortError> {
-        self.network_made.get_or_try_init(|| self.make_network()).await.copied()
+    pub(crate) async fn ensure_network(self: &Arc<Self>) -> Result<String, PortError> {
+        if let Some(id) = self.network_id.get() {
+            return Ok(id.clone());
+        }
+        // In a task of its own: a caller that is dropped half-way must not leave the engine making one that the
+        // next caller does not see yet.
+        let inner = Arc::clone(self);
+        let making =
+            tokio::spawn(async move { inner.network_id.get_or_try_init(|| inner.make_network()).await.cloned() });
+        making.await.map_err(|e| PortError::transient("making the dynos' network", e))?
     }
 
-    async fn make_network(&self) -> Result<(), PortError> {
+    async fn make_network(&self) -> Result<String, PortError> {
         let doing = "making the dynos' network";
         let mut ids = self.networks().await?;
         if ids.is_empty() {
+            let icc = ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
             let request = NetworkCreateRequest {
                 name: self.network.clone(),
                 driver: Some("bridge".to_owned()),
                 labels: Some(HashMap::from([(INSTALL_LABEL.to_owned(), self.install.to_string())])),
-                options: Some(HashMap::from([("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned())])),
+                options: Some(HashMap::from([icc])),
                 ..NetworkCreateRequest::default()
             };
             match self.docker.create_network(request).await {
@@ -171,17 +181,17 @@ impl Inner {
                 Err(e) if status(&e) == Some(409) => {}
                 Err(e) => return Err(PortError::transient(doing, e)),
             }
-            // Older engines let two makers have the same name: the lowest id stays.
             ids = self.networks().await?;
         }
+        // Older engines let two makers have the same name: the lowest id stays.
         ids.sort();
         for surplus in ids.iter().skip(1) {
             let _ = self.docker.remove_network(surplus).await;
         }
-        if ids.is_empty() { Err(PortError::transient(doing, "it is not there after all")) } else { Ok(()) }
+        ids.into_iter().next().ok_or_else(|| PortError::transient(doing, "it is not there after all"))
     }
 
-    async fn networks(&self) -> Result<Vec<String>, PortError> {
+    pub(crate) async fn networks(&self) -> Result<Vec<String>, PortError> {
         let filters = HashMap::from([
             ("name".to_owned(), vec![self.network.clone()]),
             ("label".to_owned(), vec![format!("{INSTALL_LABEL}={}", self.install)]),

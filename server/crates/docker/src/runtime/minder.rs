@@ -129,8 +129,7 @@ impl Inner {
         };
         let age = since(self.clock.now(), started);
         let Some(address) = dyno.address() else {
-            let stable = if dyno.tag.is_service() { STABLE } else { Duration::ZERO };
-            tokio::time::sleep(stable.saturating_sub(age)).await;
+            tokio::time::sleep(STABLE.saturating_sub(age)).await;
             return self.is_up(dyno).await;
         };
         let limit = self.timing.boot_timeout.saturating_sub(age).max(LEAST_BOOT.min(self.timing.boot_timeout));

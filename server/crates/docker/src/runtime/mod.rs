@@ -120,7 +120,7 @@ pub(crate) struct Inner {
     book: Book,
     groups: Mutex<HashMap<(AppId, ProcessType), Arc<Group>>>,
     once: once::Turns,
-    network_made: OnceCell<()>,
+    network_id: OnceCell<String>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -146,7 +146,7 @@ impl DockerRuntime {
             files,
             groups: Mutex::default(),
             once: once::Turns::default(),
-            network_made: OnceCell::new(),
+            network_id: OnceCell::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
@@ -174,11 +174,14 @@ impl DockerRuntime {
         for found in self.inner.list(&[]).await? {
             self.inner.remove_container(&found.container).await?;
         }
-        match self.inner.docker.remove_network(&self.inner.network).await {
-            Ok(()) => Ok(()),
-            Err(e) if crate::engine::status(&e) == Some(404) => Ok(()),
-            Err(e) => Err(PortError::transient("removing the dynos' network", e)),
+        for id in self.inner.networks().await? {
+            match self.inner.docker.remove_network(&id).await {
+                Ok(()) => {}
+                Err(e) if crate::engine::status(&e) == Some(404) => {}
+                Err(e) => return Err(PortError::transient("removing the dynos' network", e)),
+            }
         }
+        Ok(())
     }
 }
 

@@ -39,7 +39,6 @@ impl Turns {
 
 impl Inner {
     pub(crate) async fn start_once(self: &Arc<Self>, id: &DynoId, spec: &OneOffSpec) -> Result<(), PortError> {
-        self.ensure_network().await?;
         let _turn = self.once.turn(id).await;
         let facts = self.files.facts(id).unwrap_or_default();
         let mut found = self.find(id).await?;

@@ -29,7 +29,6 @@ const CREATE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Inner {
     pub(crate) async fn ensure(self: &Arc<Self>, spec: &ServiceSpec) -> Result<Progress, PortError> {
-        self.ensure_network().await?;
         let group = self.group(&spec.app, &spec.process_type);
         let _pass = group.pass.lock().await;
         let found = self.list_services(&spec.app, &spec.process_type).await?;
@@ -197,12 +196,13 @@ impl Inner {
 
     /// Makes a container; `None` when its name is taken.
     pub(crate) async fn create(
-        &self,
+        self: &Arc<Self>,
         tag: Tag,
         image: &ImageRef,
         config: &ConfigVars,
     ) -> Result<Option<Arc<Dyno>>, PortError> {
-        let body = container::body(&self.install, &self.network, &tag, image, config);
+        let network = self.ensure_network().await?;
+        let body = container::body(&self.install, &network, &tag, image, config);
         let options = CreateContainerOptionsBuilder::new().name(&tag.container_name(&self.install)).build();
         let doing = format!("making {}", tag.name);
         let call = self.docker.create_container(Some(options), body);
@@ -233,6 +233,12 @@ impl Inner {
                 }
                 None => return Err(PortError::transient(doing, e)),
             },
+        }
+        if !dyno.tag.is_service() && dyno.facts().failure.is_none() {
+            // A one-off dyno has nothing to wait for.
+            let now = self.clock.now();
+            dyno.note(|f| f.up_at = f.up_at.or(Some(now)));
+            self.say(&dyno.tag, voice::state_changed("starting", "up")).await;
         }
         self.mind(dyno);
         Ok(())
@@ -342,6 +348,7 @@ fn observed(dyno: &Dyno, found: &Found) -> ObservedDyno {
 /// Why the engine will never start this container; `None` when another try may do.
 fn cannot_start(e: &bollard::errors::Error) -> Option<String> {
     let bollard::errors::Error::DockerResponseServerError { status_code, message } = e else { return None };
-    let final_word = *status_code == 400 || message.contains("OCI runtime") || message.contains("exec format");
+    let words = ["OCI runtime", "exec format", "executable file not found", "no such file or directory"];
+    let final_word = matches!(status_code, 400 | 404 | 500) && words.iter().any(|word| message.contains(word));
     final_word.then(|| message.chars().take(200).collect())
 }

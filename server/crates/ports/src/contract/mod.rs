@@ -7,6 +7,7 @@ pub mod builder;
 pub mod ingress;
 pub mod log_store;
 pub mod registry;
+pub mod runtime;
 
 /// Makes one `#[tokio::test]` per promise of a suite. The bench is cleared away also when a promise is broken.
 #[macro_export]

@@ -1,0 +1,51 @@
+//! What every runtime promises.
+//!
+//! Dynos run the words of [`crate::fake::runtime::script`]; a bench for real containers has an image whose
+//! launcher knows them.
+
+mod bench;
+mod one_off;
+mod rollout;
+
+pub use self::bench::{RuntimeBench, WatchedPools};
+pub use self::one_off::*;
+pub use self::rollout::*;
+
+/// Every promise, as tests for one bench.
+#[macro_export]
+macro_rules! runtime_contract {
+    ($bench:ty) => {
+        $crate::contract_tests!(
+            runtime,
+            RuntimeBench,
+            $bench,
+            [
+                ensure_twice_equals_once,
+                zero_stops_all,
+                removing_what_is_gone_succeeds,
+                new_serves_before_old_stops,
+                an_unhealthy_release_leaves_the_old_one_serving,
+                a_crashed_dyno_is_seen_and_comes_back_with_revive_only,
+                a_worker_is_up_without_a_port,
+                config_arrives_byte_for_byte,
+                two_apps_never_meet,
+                stop_is_sigterm_then_sigkill,
+                a_dyno_in_use_is_drained_first,
+                a_lower_generation_is_superseded,
+                others_are_untouched,
+                remove_app_leaves_nothing,
+                a_higher_restart_number_replaces,
+                lines_of_dynos_that_never_served_arrive,
+                scaling_down_gives_back_the_highest_slots,
+                a_new_driver_goes_on_where_the_old_one_was,
+                an_ensure_cut_short_leaves_nothing_half,
+                a_one_off_dyno_starts_once,
+                a_piped_dyno_reads_stdin_and_its_exit_code_comes_back,
+                an_attached_dyno_starts_when_attached,
+                a_dyno_stopped_before_it_was_attached_never_runs,
+                a_forgotten_dyno_never_starts_again,
+                output_without_stdin_can_be_read_from_its_first_byte,
+            ]
+        );
+    };
+}
