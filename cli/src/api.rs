@@ -232,7 +232,9 @@ impl Client {
                 "the connection was refused. Is the platform running?".to_owned()
             }
             ureq::Error::HostNotFound => "there is no such host. Is PAAS_URL right?".to_owned(),
-            ureq::Error::Rustls(e) => format!("{e}. PAAS_CA can name a certificate authority to trust."),
+            ureq::Error::Io(e) if e.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+                format!("{e}. PAAS_CA can name a certificate authority to trust.")
+            }
             other => printable(&other.to_string()),
         };
         Failure::new(format!("Couldn't talk to {}: {why}", self.url))

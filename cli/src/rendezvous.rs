@@ -231,10 +231,11 @@ impl<U: FnOnce()> Session<U> {
         };
         let data = if sent == 0 { b"\x04".as_slice() } else { &chunk[..sent] };
         tls.writer().write_all(data).map_err(|e| Failure::new(format!("Talking to the dyno: {e}")))?;
-        if self.input == Input::Terminal && data == b"\x03" {
+        let ctrl_c = data.iter().filter(|byte| **byte == 3).count();
+        if self.input == Input::Terminal && ctrl_c > 0 {
             let now = Instant::now();
             self.interrupts.retain(|at| now.duration_since(*at) < Duration::from_secs(1));
-            self.interrupts.push(now);
+            self.interrupts.extend(std::iter::repeat_n(now, ctrl_c));
             if self.interrupts.len() >= 4 {
                 return Err(Failure::new("forcing dyno disconnect"));
             }

@@ -12,7 +12,7 @@ pub(crate) struct Restore(Termios);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0);
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0);
     }
 }
 
@@ -20,7 +20,7 @@ fn change(how: impl FnOnce(&mut Termios)) -> Option<Restore> {
     let before = tcgetattr(std::io::stdin()).ok()?;
     let mut wanted = before.clone();
     how(&mut wanted);
-    tcsetattr(std::io::stdin(), OptionalActions::Flush, &wanted).ok()?;
+    tcsetattr(std::io::stdin(), OptionalActions::Drain, &wanted).ok()?;
     Some(Restore(before))
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn show(api: &Client, app: &str, wanted: &CreateLogSession, colours: 
     let session: LogSession = api.post(&format!("/apps/{}/log-sessions", path_segment(app)), wanted)?;
     let tail = wanted.tail == Some(true);
     let mut last_id: Option<String> = None;
-    let mut connected = false;
+    let (mut connected, mut told) = (false, false);
     let mut pause = Duration::from_millis(500);
     loop {
         let mut headers = vec![("accept", "text/event-stream")];
@@ -73,7 +73,7 @@ pub(crate) fn show(api: &Client, app: &str, wanted: &CreateLogSession, colours: 
         }
         match api.stream(&session.logplex_url, &headers) {
             Ok(mut input) => {
-                connected = true;
+                (connected, told) = (true, false);
                 while let Ok(Some(event)) = event_stream::next(&mut input) {
                     pause = Duration::from_millis(500);
                     for line in event.data.lines().filter(|line| !line.is_empty()) {
@@ -90,7 +90,11 @@ pub(crate) fn show(api: &Client, app: &str, wanted: &CreateLogSession, colours: 
                 return Err(Failure::new("Log stream timed out. Please try again."));
             }
             Err(failure) if !tail || !connected => return Err(failure),
-            Err(_) => {} // the server is away for a moment
+            Err(_) if !told => {
+                told = true;
+                ui::warn("The log stream broke off. Connecting again...");
+            }
+            Err(_) => {}
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);

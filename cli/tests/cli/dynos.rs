@@ -248,7 +248,10 @@ fn logs_end_or_go_on() {
         .on("GET /logs", Answer::text(404, "text/plain", ""));
     let ran = Paas::of(&stub2).run("logs --tail --ps web -a hello");
     assert_eq!(ran.out, "one\ntwo\n");
-    ran.fails(1, " ▸    Log stream timed out. Please try again.\n");
+    ran.fails(
+        1,
+        " ▸    Warning: The log stream broke off. Connecting again...\n ▸    Log stream timed out. Please try again.\n",
+    );
     assert_eq!(stub2.last("GET /logs").headers["last-event-id"], "2");
 }
 

@@ -11,10 +11,11 @@ use crate::support::*;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 
-type Line = StreamOwned<ServerConnection, std::net::TcpStream>;
+pub(crate) type Line = StreamOwned<ServerConnection, std::net::TcpStream>;
 
-/// A listener with a certificate of its own for `localhost`, in the file `ca.pem` of `home`. Sends on what it heard.
-fn rendezvous(
+/// A listener for one conversation, with a certificate of its own for `localhost` in the file `ca.pem` of `home`.
+/// Sends on what `serve` returned.
+pub(crate) fn tls_server(
     home: &std::path::Path,
     serve: impl FnOnce(&mut Line) -> Vec<u8> + Send + 'static,
 ) -> (u16, Receiver<Vec<u8>>) {
@@ -33,12 +34,6 @@ fn rendezvous(
     std::thread::spawn(move || {
         let (socket, _) = listener.accept().expect("a connection");
         let mut line = StreamOwned::new(ServerConnection::new(Arc::new(config)).expect("TLS"), socket);
-        let mut token = [0; 7];
-        if line.read_exact(&mut token).is_err() {
-            return; // the client did not trust us
-        }
-        assert_eq!(&token, b"to/ken\r"[..].as_ref());
-        line.read_exact(&mut [0]).expect("the newline");
         let said = serve(&mut line);
         line.conn.send_close_notify();
         let _ = line.flush();
@@ -47,7 +42,22 @@ fn rendezvous(
     (port, hears)
 }
 
-fn say(line: &mut Line, text: &str) {
+/// The same, behind the token that opens a rendezvous.
+fn rendezvous(
+    home: &std::path::Path,
+    serve: impl FnOnce(&mut Line) -> Vec<u8> + Send + 'static,
+) -> (u16, Receiver<Vec<u8>>) {
+    tls_server(home, |line| {
+        let mut token = [0; 8];
+        if line.read_exact(&mut token).is_err() {
+            return Vec::new(); // the client did not trust us
+        }
+        assert_eq!(&token, b"to/ken\r\n");
+        serve(line)
+    })
+}
+
+pub(crate) fn say(line: &mut Line, text: &str) {
     line.write_all(text.as_bytes()).expect("said");
     line.flush().expect("said");
 }

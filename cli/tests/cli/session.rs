@@ -192,3 +192,31 @@ fn words_that_are_no_command() {
     let output = paas.command(&["config:get"]).arg(std::ffi::OsStr::to_owned(odd)).output().expect("runs");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn an_https_api_is_trusted_by_its_own_authority() {
+    let paas = Paas::bare().env("PAAS_API_KEY", "k");
+    let body = account().to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let serve = move |line: &mut crate::run::Line| {
+        let mut asked = Vec::new();
+        let mut byte = [0];
+        while !asked.ends_with(b"\r\n\r\n") && std::io::Read::read_exact(line, &mut byte).is_ok() {
+            asked.push(byte[0]);
+        }
+        crate::run::say(line, &answer);
+        asked
+    };
+    let (port, hears) = crate::run::tls_server(paas.home.path(), serve);
+    let ca = paas.home.path().join("ca.pem").display().to_string();
+    let paas = paas.env("PAAS_URL", &format!("https://localhost:{port}")).env("PAAS_CA", &ca);
+    assert_eq!(paas.run("whoami").out, "ada@example.com\n");
+    let asked = hears.recv_timeout(std::time::Duration::from_secs(5)).expect("heard");
+    assert!(String::from_utf8_lossy(&asked).contains("Bearer k"));
+
+    let (port, _hears) = crate::run::tls_server(paas.home.path(), |_| Vec::new());
+    let paas = paas.env("PAAS_URL", &format!("https://localhost:{port}")).without("PAAS_CA");
+    let ran = paas.run("apps");
+    assert!(ran.code == 1 && ran.err.contains("PAAS_CA can name a certificate authority"), "{ran:?}");
+    assert!(paas.env("PAAS_CA", "/nonexistent").run("apps").err.contains("PAAS_CA: couldn't read /nonexistent"));
+}
