@@ -1,68 +1,40 @@
-//! The apps' git repositories.
+//! `git push`, `git clone` and `git fetch`: smart HTTP around the git program, and the hooks it calls back.
+//!
+//! The git program does the protocol, the unpacking and the checks of objects. What is ours: who may
+//! ([`http`]), what a push asks for (`request`), what is refused before anything is stored ([`hook`], started by
+//! git as `pre-receive`), and what a push means (`push`, on behalf of [`hook`] started as `proc-receive`).
+//!
+//! Branches are rows; a repository's refs are a projection of them ([`refresh`]) that only we write. A push is a
+//! follower: once its build is accepted, nothing that happens to the connection, to the git processes or to the
+//! server stops the build. No text of a user ever stands in an argument, a path or a variable of a process.
 
-use std::path::PathBuf;
+mod archive;
+mod body;
+pub mod hook;
+mod hook_server;
+pub mod http;
+mod pkt_line;
+mod process;
+mod push;
+mod repositories;
+mod request;
+mod wire;
 
-/// Where the repositories are.
-#[derive(Clone, Debug)]
-pub struct Repositories {
-    root: PathBuf,
-}
+use paas_store::AppScope;
 
-impl Repositories {
-    /// Keeps repositories below `root`, which is made when it is not there.
-    ///
-    /// # Errors
-    /// When the folder cannot be made.
-    pub fn new(root: PathBuf) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
-    }
+use crate::cx::{Cx, OpError};
 
-    /// Where the app's repository is.
-    #[must_use]
-    pub fn path(&self, app: &paas_domain::AppId) -> PathBuf {
-        self.root.join(format!("{app}.git"))
-    }
+pub use repositories::{Limits, Repositories};
 
-    /// Writes a commit's tree as one tar.
-    ///
-    /// # Errors
-    /// When the commit is not there.
-    pub async fn archive(
-        &self,
-        app: &paas_domain::AppId,
-        commit: &str,
-        into: &std::path::Path,
-    ) -> Result<(), paas_ports::PortError> {
-        let _ = (app, into);
-        Err(paas_ports::PortError::NotFound(format!("commit {commit}")))
-    }
-
-    /// Makes the repository's refs equal to the rows.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub async fn project(
-        &self,
-        app: &paas_domain::AppId,
-        branches: &[(String, String)],
-    ) -> Result<(), paas_ports::PortError> {
-        let _ = (app, branches);
-        Ok(())
-    }
-
-    /// Removes the app's repository. Succeeds when there is none.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub async fn remove(&self, app: &paas_domain::AppId) -> Result<(), paas_ports::PortError> {
-        match tokio::fs::remove_dir_all(self.path(app)).await {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(paas_ports::PortError::transient("removing the repository", e))
-            }
-            _ => Ok(()),
-        }
-    }
+/// Makes the refs of an app's repository equal to its branch rows, as they are read here. Of several at the same
+/// time the one that read last also writes last.
+///
+/// # Errors
+/// When the rows cannot be read or the refs cannot be written.
+pub async fn refresh(cx: &Cx, app: &AppScope) -> Result<(), OpError> {
+    let _alone = cx.repositories.alone(app.id()).await;
+    let branches = cx.store.read().await?.branches(app).await?;
+    Ok(cx.repositories.apply(app.id(), branches).await?)
 }
 
 /// Makes the refs of an app's repository equal to its branch rows.

@@ -1,0 +1,245 @@
+//! The git program as a child: how it is started, fed, listened to and ended.
+//!
+//! Its settings come with every start, so that a repository's own file never matters and an upgrade needs no
+//! migration. It runs in a process group of its own: ending a push ends index-pack and the hooks with it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::body::Incoming;
+use super::repositories::Limits;
+
+/// How many bytes of a child's output are in memory at most: this times [`CHUNKS`].
+const CHUNK: usize = 32 * 1024;
+const CHUNKS: usize = 4;
+/// How long git may take to clean up after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+/// What a child may have of memory that is its own: a pack that lies about its size ends here.
+const MAX_MEMORY: u64 = 2 * 1024 * 1024 * 1024;
+const MAX_CPU_S: u64 = 3600;
+/// How much of what a child says about its own troubles is kept for our log.
+const MAX_STDERR: u64 = 4096;
+
+/// The git program in a repository, with an environment of ours alone.
+pub(super) fn git(repository: &Path, hooks: &Path, limits: &Limits) -> std::process::Command {
+    let max_pack = limits.max_pack.to_string();
+    let settings: [(&str, OsString); 17] = [
+        ("safe.directory", "*".into()),
+        ("core.hooksPath", hooks.into()),
+        ("core.fsync", "committed".into()),
+        // Larger files are streamed, never held in memory.
+        ("core.bigFileThreshold", "32m".into()),
+        ("core.logAllRefUpdates", "false".into()),
+        ("gc.auto", "0".into()),
+        ("maintenance.auto", "false".into()),
+        ("receive.autogc", "false".into()),
+        ("receive.fsckObjects", "true".into()),
+        // Harmless marks of old tools that many histories carry.
+        ("receive.fsck.badTimezone", "ignore".into()),
+        ("receive.fsck.missingSpaceBeforeDate", "ignore".into()),
+        ("receive.fsck.zeroPaddedFilemode", "ignore".into()),
+        ("receive.maxInputSize", max_pack.into()),
+        // Always a pack: packs are synced, loose objects one by one are slow.
+        ("receive.unpackLimit", "1".into()),
+        ("receive.procReceiveRefs", "refs".into()),
+        ("receive.advertisePushOptions", "false".into()),
+        ("uploadpack.allowFilter", "true".into()),
+    ];
+    let mut command = std::process::Command::new("git");
+    command.env_clear();
+    for name in ["PATH", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("HOME", hooks)
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ATTR_NOSYSTEM", "1")
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_COUNT", settings.len().to_string());
+    if let Some(parent) = repository.parent() {
+        command.env("GIT_CEILING_DIRECTORIES", parent);
+    }
+    for (n, (key, value)) in settings.into_iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+    }
+    command.current_dir(repository).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A child that was started.
+pub(super) struct Running {
+    child: Child,
+    group: Option<Pid>,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// What comes out of a child.
+pub(super) struct Output {
+    /// The first bytes; none when it ended without any.
+    pub(super) first: Option<Bytes>,
+    /// All others. Dropping this ends the child.
+    pub(super) rest: mpsc::Receiver<Bytes>,
+}
+
+/// Starts a child in a process group of its own.
+pub(super) fn start(command: std::process::Command, takes_input: bool) -> std::io::Result<Running> {
+    let mut command = Command::from(command);
+    command.process_group(0);
+    if takes_input {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn()?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = group {
+        // Children inherit these. Nothing was fed yet, so nothing can have been used up.
+        for (resource, most) in [(Resource::Data, MAX_MEMORY), (Resource::Cpu, MAX_CPU_S)] {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            if let Err(error) = prlimit(Some(pid), resource, limit) {
+                tracing::debug!(%error, "a git process runs without a limit");
+            }
+        }
+    }
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    Ok(Running { child, group, stdin, stdout, stderr })
+}
+
+impl Running {
+    /// Feeds the child `head` and then `body`, and gives what comes out of it as soon as something does.
+    ///
+    /// The child is ended when the reader goes away, when `cancelled` says so, or when neither side moves for
+    /// `idle`. `hold` is dropped when the child is gone.
+    pub(super) async fn exchange(
+        mut self,
+        head: Bytes,
+        body: Option<Incoming>,
+        idle: Duration,
+        cancelled: CancellationToken,
+        hold: impl Send + 'static,
+    ) -> Output {
+        if let Some(stdin) = self.stdin.take() {
+            tokio::spawn(feed(stdin, head, body, cancelled.clone()));
+        }
+        let (sender, mut rest) = mpsc::channel(CHUNKS);
+        tokio::spawn(async move {
+            self.listen(sender, idle, cancelled).await;
+            drop(hold);
+        });
+        Output { first: rest.recv().await, rest }
+    }
+
+    async fn listen(mut self, sender: mpsc::Sender<Bytes>, idle: Duration, cancelled: CancellationToken) {
+        let complaints = tokio::spawn(read_complaints(self.stderr.take()));
+        let finished = match self.stdout.take() {
+            Some(stdout) => carry(stdout, &sender, idle, &cancelled).await,
+            None => false,
+        };
+        let status = if finished { self.child.wait().await.ok() } else { self.end().await };
+        // Only now: whoever reads takes the end of the output for the end of the child.
+        drop(sender);
+        if !status.is_some_and(|status| status.success()) {
+            let said = complaints.await.unwrap_or_default();
+            tracing::debug!(?status, finished, said = said.escape_debug().to_string(), "a git process did not succeed");
+        }
+    }
+
+    /// SIGTERM, so that git removes what it has half received; SIGKILL if that takes too long.
+    async fn end(&mut self) -> Option<ExitStatus> {
+        let signal = |signal| self.group.map(|group| kill_process_group(group, signal));
+        signal(Signal::TERM);
+        if let Ok(status) = tokio::time::timeout(GRACE, self.child.wait()).await {
+            return status.ok();
+        }
+        signal(Signal::KILL);
+        self.child.wait().await.ok()
+    }
+}
+
+impl Drop for Running {
+    /// For a server that is torn down under the task that listens: no child outlives it.
+    fn drop(&mut self) {
+        if let (Some(group), Some(_)) = (self.group, self.child.id()) {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
+}
+
+/// Carries a child's output to its reader. Whether it came to its end.
+async fn carry(
+    mut stdout: ChildStdout,
+    sender: &mpsc::Sender<Bytes>,
+    idle: Duration,
+    cancelled: &CancellationToken,
+) -> bool {
+    loop {
+        let mut part = BytesMut::with_capacity(CHUNK);
+        tokio::select! {
+            read = stdout.read_buf(&mut part) => match read {
+                Ok(0) => return true,
+                Ok(_) => match tokio::time::timeout(idle, sender.send(part.freeze())).await {
+                    Ok(Ok(())) => {}
+                    _ => return false,
+                },
+                Err(_) => return false,
+            },
+            () = sender.closed() => return false,
+            () = cancelled.cancelled() => return false,
+        }
+    }
+}
+
+/// Feeds a child. What it does not want any more is read to its end all the same, within the body's own limits:
+/// most clients listen to an answer only when they have sent everything.
+async fn feed(mut stdin: ChildStdin, head: Bytes, body: Option<Incoming>, cancelled: CancellationToken) {
+    let mut listens = stdin.write_all(&head).await.is_ok();
+    let Some(mut body) = body else { return };
+    let mut stdin = Some(stdin);
+    loop {
+        let part = tokio::select! {
+            part = body.next() => part,
+            () = cancelled.cancelled() => return,
+        };
+        match part {
+            Ok(Some(bytes)) => {
+                if let Some(input) = &mut stdin
+                    && listens
+                {
+                    listens = input.write_all(&bytes).await.is_ok();
+                }
+                if !listens {
+                    stdin = None;
+                }
+            }
+            Ok(None) => return,
+            // Its input ends here, which git takes for a broken pack.
+            Err(error) => {
+                tracing::debug!(%error, "a request's body broke off");
+                return;
+            }
+        }
+    }
+}
+
+async fn read_complaints(stderr: Option<ChildStderr>) -> String {
+    let Some(mut stderr) = stderr else { return String::new() };
+    let mut said = Vec::new();
+    let _ = (&mut stderr).take(MAX_STDERR).read_to_end(&mut said).await;
+    // The rest is read so that nobody waits for a full pipe.
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&said).into_owned()
+}

@@ -1,0 +1,322 @@
+//! What a push means: which refs are kept, which commit is deployed, and what its author hears meanwhile.
+//!
+//! Runs when the objects are stored. Only rows are written here, and the refs after them; the deployed branch's
+//! row is moved by the build's job, when the new code serves.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use paas_domain::{OutputId, ReleaseVersion};
+use paas_ports::{PortError, outside};
+use paas_store::{Build, StoreError};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::WriteHalf;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::hook_server::Pusher;
+use super::request::DECLINED;
+use super::wire::{self, Answer, NO_OBJECT, PushMessage, RefUpdate, ServerMessage};
+use crate::cx::{Cx, OpError};
+use crate::ops::accept_build::{BuildSource, Verdict, accept_build, await_verdict};
+
+/// How long an output may still come in after the verdict.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The way to the hook, and by it to the pusher's terminal.
+pub(super) struct HookOutput<'a>(WriteHalf<'a>);
+
+impl<'a> HookOutput<'a> {
+    pub(super) fn new(to: WriteHalf<'a>) -> Self {
+        Self(to)
+    }
+
+    async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(&wire::output(bytes)).await
+    }
+
+    async fn line(&mut self, text: &str) -> io::Result<()> {
+        self.bytes(format!("{text}\n").as_bytes()).await
+    }
+
+    /// Ends the push.
+    pub(super) async fn report(&mut self, answers: Vec<Answer>) -> io::Result<()> {
+        self.0.write_all(&wire::message(&ServerMessage::Report(answers))?).await
+    }
+}
+
+/// Does what a push asks for, as far as it can be done. Fails only when the hook is gone.
+pub(super) async fn answer(
+    cx: &Cx,
+    pusher: &Pusher,
+    push: &PushMessage,
+    hook: &mut HookOutput<'_>,
+) -> io::Result<Vec<Answer>> {
+    let is_deploy = |update: &&RefUpdate| update.name.deploys() && !update.deletes();
+    let mut deploys = push.updates.iter().filter(is_deploy);
+    let (deploy, more) = (deploys.next(), deploys.next());
+    if more.is_some() {
+        hook.line(" !     Push main or master, not both: either one is what is deployed.").await?;
+        return Ok(push.updates.iter().map(|update| decline(update, DECLINED)).collect());
+    }
+    let kept: Vec<&RefUpdate> = push.updates.iter().filter(|update| !is_deploy(update)).collect();
+    let mut answers = Vec::new();
+    if push.atomic
+        && let Some(deploy) = deploy
+    {
+        // All or nothing, so the other refs wait for the verdict.
+        let answer = self::deploy(cx, pusher, deploy, hook).await?;
+        if let Some(reason) = answer.refused {
+            return Ok(push.updates.iter().map(|update| decline(update, &reason)).collect());
+        }
+        answers.push(answer);
+        answers.extend(keep(cx, pusher, &kept, true, hook).await?);
+    } else {
+        answers.extend(keep(cx, pusher, &kept, push.atomic, hook).await?);
+        if let Some(deploy) = deploy {
+            answers.push(self::deploy(cx, pusher, deploy, hook).await?);
+        }
+    }
+    Ok(answers)
+}
+
+fn accept(update: &RefUpdate) -> Answer {
+    Answer { name: update.name.clone(), refused: None }
+}
+
+fn decline(update: &RefUpdate, reason: &str) -> Answer {
+    Answer { name: update.name.clone(), refused: Some(reason.to_owned()) }
+}
+
+/// Writes the refs that deploy nothing.
+async fn keep(
+    cx: &Cx,
+    pusher: &Pusher,
+    updates: &[&RefUpdate],
+    atomic: bool,
+    hook: &mut HookOutput<'_>,
+) -> io::Result<Vec<Answer>> {
+    if updates.is_empty() {
+        return Ok(Vec::new());
+    }
+    match keep_rows(cx, pusher, updates, atomic).await {
+        Ok(answers) => {
+            let stored = |update: &&RefUpdate| answers.iter().any(|a| a.name == update.name && a.refused.is_none());
+            if updates.iter().any(|update| !update.deletes() && stored(update)) {
+                hook.line("Pushed to non-main branch, skipping build.").await?;
+            }
+            Ok(answers)
+        }
+        Err(error) => {
+            let reason = trouble(hook, &error).await?;
+            Ok(updates.iter().map(|update| decline(update, reason)).collect())
+        }
+    }
+}
+
+async fn keep_rows(cx: &Cx, pusher: &Pusher, updates: &[&RefUpdate], atomic: bool) -> Result<Vec<Answer>, OpError> {
+    cx.repositories.make_durable(pusher.app.id()).await?;
+    let now = cx.now();
+    let mut uow = cx.begin().await?;
+    uow.lock_app(&pusher.app).await?;
+    let mut there: std::collections::BTreeMap<_, _> = uow.branches(&pusher.app).await?.into_iter().collect();
+    let mut answers = Vec::new();
+    for update in updates {
+        let name = update.name.branch().unwrap_or(update.name.as_str());
+        let old = there.get(name).map_or(NO_OBJECT, String::as_str);
+        let refused = if old == update.new {
+            None
+        } else if old != update.old {
+            Some("fetch first: the ref has moved")
+        } else if update.deletes() {
+            uow.delete_branch(&pusher.app, name).await?;
+            there.remove(name);
+            None
+        } else if there.keys().any(|other| lies_below(other, name) || lies_below(name, other)) {
+            Some("another ref's name is a part of this one's, or the other way round")
+        } else if old == NO_OBJECT && there.len() >= cx.repositories.limits().max_refs {
+            Some("the app has too many branches and tags")
+        } else {
+            uow.set_branch(&pusher.app, name, &update.new, now).await?;
+            there.insert(name.to_owned(), update.new.clone());
+            None
+        };
+        answers.push(Answer { name: update.name.clone(), refused: refused.map(str::to_owned) });
+    }
+    if atomic && answers.iter().any(|answer| answer.refused.is_some()) {
+        // Dropped, the transaction never was.
+        for answer in &mut answers {
+            answer.refused.get_or_insert_with(|| "another ref of this atomic push was refused".to_owned());
+        }
+        return Ok(answers);
+    }
+    uow.save().await?;
+    super::refresh(cx, &pusher.app).await?;
+    Ok(answers)
+}
+
+/// Whether git could not keep `inner` as a file because `outer` is one: `a/b` lies below `a`.
+fn lies_below(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Has the commit built and released, and follows that to its end.
+async fn deploy(cx: &Cx, pusher: &Pusher, update: &RefUpdate, hook: &mut HookOutput<'_>) -> io::Result<Answer> {
+    let branch = update.name.branch().unwrap_or_default();
+    match released(cx, pusher, &update.new, branch).await {
+        Ok(Some(version)) => {
+            let commit = update.new.get(..8).unwrap_or_default();
+            hook.line(&format!("-----> Commit {commit} is released as {version} and serves: nothing to build")).await?;
+            return Ok(accept(update));
+        }
+        Ok(None) => {}
+        Err(error) => {
+            let reason = trouble(hook, &error).await?;
+            return Ok(decline(update, reason));
+        }
+    }
+    let build = match take(cx, pusher, &update.new, branch).await {
+        Ok(build) => build,
+        Err(error) => {
+            let reason = trouble(hook, &error).await?;
+            return Ok(decline(update, reason));
+        }
+    };
+    hook.0.write_all(&wire::message(&ServerMessage::Accepted)?).await?;
+    match follow(cx, pusher, &build, hook).await? {
+        Verdict::Deployed => Ok(accept(update)),
+        Verdict::Declined(_) => Ok(decline(update, DECLINED)),
+    }
+}
+
+/// The release of a commit that serves already, its branch moved there: a crash or a failed rollout may have
+/// come between the two.
+async fn released(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Option<ReleaseVersion>, OpError> {
+    let version = {
+        let mut uow = cx.store.read().await?;
+        if !uow.pending_builds(&pusher.app).await?.is_empty() {
+            // A newer build is on its way: only building this one again makes it the last word.
+            return Ok(None);
+        }
+        let Some(current) = uow.current_release(&pusher.app).await? else { return Ok(None) };
+        if current.commit.as_deref() != Some(commit) || current.image.is_none() {
+            return Ok(None);
+        }
+        let services = uow.services(&pusher.app).await?;
+        let formation = uow.formation(&pusher.app).await?;
+        let mut wanted = formation
+            .iter()
+            .filter(|line| line.quantity.get() > 0 && current.process_types.contains_key(&line.process_type));
+        let serves = wanted.all(|line| {
+            let service = services.iter().find(|service| service.process_type == line.process_type);
+            service.is_some_and(|service| service.serving_release >= Some(current.version))
+        });
+        if !serves {
+            return Ok(None);
+        }
+        if let Some(build) = &current.build
+            && let Some(job) = uow.job_about(&pusher.app, build.as_str()).await?
+            && matches!(job.state, paas_store::JobState::Waiting | paas_store::JobState::Running)
+        {
+            // Its own job is about to say so.
+            return Ok(None);
+        }
+        current.version
+    };
+    let mut uow = cx.begin().await?;
+    uow.lock_app(&pusher.app).await?;
+    uow.set_branch(&pusher.app, branch, commit, cx.now()).await?;
+    uow.save().await?;
+    super::refresh(cx, &pusher.app).await?;
+    Ok(Some(version))
+}
+
+async fn take(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Build, OpError> {
+    cx.repositories.make_durable(pusher.app.id()).await?;
+    let source = BuildSource::Commit { commit: commit.to_owned(), branch: branch.to_owned() };
+    accept_build(cx, &pusher.app, &pusher.account, source).await
+}
+
+/// Carries a build's output to the hook until there is a verdict.
+async fn follow(cx: &Cx, pusher: &Pusher, build: &Build, hook: &mut HookOutput<'_>) -> io::Result<Verdict> {
+    // A task of its own: its looks at the database must not count as ours while we call the output's driver.
+    let waiting = {
+        let (cx, app, build) = (cx.clone(), pusher.app.clone(), build.id.clone());
+        tokio::spawn(outside::task(async move { await_verdict(&cx, &app, &build).await }))
+    };
+    let mut waiting = AbortOnDropHandle::new(waiting);
+    let mut output = output(cx.clone(), build.output.clone());
+    let mut heard = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            part = output.next() => match part {
+                Some(bytes) => {
+                    hook.bytes(&bytes).await?;
+                    heard = true;
+                }
+                None => break (&mut waiting).await,
+            },
+            ended = &mut waiting => {
+                // An output that was never begun has no end.
+                let patience = if heard { LAST_WORDS } else { LAST_WORDS / 10 };
+                let rest = async {
+                    while let Some(bytes) = output.next().await {
+                        hook.bytes(&bytes).await?;
+                        heard = true;
+                    }
+                    io::Result::Ok(())
+                };
+                if let Ok(carried) = tokio::time::timeout(patience, rest).await {
+                    carried?;
+                }
+                break ended;
+            }
+        }
+    };
+    let verdict = match ended {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(OpError::NotFound(_))) => Verdict::Declined("the app was destroyed".to_owned()),
+        Ok(Err(error)) => Verdict::Declined(trouble(hook, &error).await?.to_owned()),
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    if let (Verdict::Declined(reason), false) = (&verdict, heard) {
+        hook.line(&format!(" !     Push rejected: {reason}.")).await?;
+    }
+    Ok(verdict)
+}
+
+/// A build's output from its first byte, also when that is still to be written. Ends when it is closed, or
+/// cannot be read.
+fn output(cx: Cx, id: OutputId) -> BoxStream<'static, Bytes> {
+    let open = async move {
+        let mut wait = Duration::from_millis(10);
+        loop {
+            match cx.outputs.follow(&id).await {
+                Ok(bytes) => return bytes,
+                Err(PortError::NotFound(_)) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_millis(160));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a build's output cannot be followed");
+                    return stream::empty().boxed();
+                }
+            }
+        }
+    };
+    stream::once(open).flatten().boxed()
+}
+
+/// Says what went wrong on our side, and why the ref did not move.
+async fn trouble(hook: &mut HookOutput<'_>, error: &OpError) -> io::Result<&'static str> {
+    if let OpError::NotFound("app") | OpError::Store(StoreError::NotFound("app")) = error {
+        hook.line(" !     The app was destroyed.").await?;
+    } else {
+        tracing::error!(%error, "a push failed");
+        hook.line(" !     The push could not be handled. Nothing was deployed: push again.").await?;
+    }
+    Ok(DECLINED)
+}
