@@ -3,7 +3,6 @@
 //! Every answer that git shows to a person is `text/plain`. An app that is not the caller's is an app that is not
 //! there. The dumb protocol is not spoken.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
@@ -215,8 +214,14 @@ impl Git {
         command.arg("--http-backend-info-refs").arg(".");
         let running = process::start(command, false).map_err(Refusal::internal)?;
         let idle = repositories.limits().idle;
-        let output = running.exchange(Bytes::new(), None, idle, removed, slot).await;
-        let Some(refs) = &output.first else { return Err(Refusal::internal("git shows no refs")) };
+        let output = running.exchange(Bytes::new(), None, idle, removed.clone(), slot).await;
+        let Some(refs) = &output.first else {
+            return Err(if removed.is_cancelled() {
+                Refusal::no_such_app("")
+            } else {
+                Refusal::internal("git shows no refs")
+            });
+        };
         let mut head = Vec::new();
         // Protocol v2 has no such line, and says its version first.
         if !refs.starts_with(b"000eversion 2") {
@@ -288,10 +293,10 @@ impl Output {
         let first = [Some(head), self.first].into_iter().flatten().filter(|part| !part.is_empty());
         let parts = stream::unfold((first, self.rest), |(mut first, mut rest)| async move {
             let part = match first.next() {
-                Some(part) => part,
+                Some(part) => Ok(part),
                 None => rest.recv().await?,
             };
-            Some((Ok::<_, Infallible>(part), (first, rest)))
+            Some((part, (first, rest)))
         });
         Body::from_stream(parts)
     }

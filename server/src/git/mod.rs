@@ -36,12 +36,3 @@ pub async fn refresh(cx: &Cx, app: &AppScope) -> Result<(), OpError> {
     let branches = cx.store.read().await?.branches(app).await?;
     Ok(cx.repositories.apply(app.id(), branches).await?)
 }
-
-/// Makes the refs of an app's repository equal to its branch rows.
-///
-/// # Errors
-/// When the rows cannot be read or the refs cannot be written.
-pub async fn refresh(cx: &crate::cx::Cx, app: &paas_store::AppScope) -> Result<(), crate::cx::OpError> {
-    let branches = cx.store.read().await?.branches(app).await?;
-    Ok(cx.repositories.project(app.id(), &branches).await?)
-}

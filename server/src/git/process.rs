@@ -93,9 +93,15 @@ pub(super) struct Running {
 pub(super) struct Output {
     /// The first bytes; none when it ended without any.
     pub(super) first: Option<Bytes>,
-    /// All others. Dropping this ends the child.
-    pub(super) rest: mpsc::Receiver<Bytes>,
+    /// All others; an error where the output breaks off. Dropping this ends the child.
+    pub(super) rest: mpsc::Receiver<Result<Bytes, BrokeOff>>,
 }
+
+/// The output ends before what the child had to say does. The client must not take it for a whole answer: git
+/// would wait for the rest for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("the git program was ended")]
+pub(super) struct BrokeOff;
 
 /// Starts a child in a process group of its own.
 pub(super) fn start(command: std::process::Command, takes_input: bool) -> std::io::Result<Running> {
@@ -140,21 +146,26 @@ impl Running {
             self.listen(sender, idle, cancelled).await;
             drop(hold);
         });
-        Output { first: rest.recv().await, rest }
+        let first = rest.recv().await.and_then(Result::ok);
+        Output { first, rest }
     }
 
-    async fn listen(mut self, sender: mpsc::Sender<Bytes>, idle: Duration, cancelled: CancellationToken) {
+    async fn listen(mut self, sender: Sender, idle: Duration, cancelled: CancellationToken) {
         let complaints = tokio::spawn(read_complaints(self.stderr.take()));
-        let finished = match self.stdout.take() {
+        let end = match self.stdout.take() {
             Some(stdout) => carry(stdout, &sender, idle, &cancelled).await,
-            None => false,
+            None => End::Cut,
         };
-        let status = if finished { self.child.wait().await.ok() } else { self.end().await };
+        let status = if end == End::Cut { self.end().await } else { self.child.wait().await.ok() };
+        let succeeded = status.is_some_and(|status| status.success());
+        if end == End::Cut || (end == End::Open && !succeeded) {
+            let _ = tokio::time::timeout(idle, sender.send(Err(BrokeOff))).await;
+        }
         // Only now: whoever reads takes the end of the output for the end of the child.
         drop(sender);
-        if !status.is_some_and(|status| status.success()) {
+        if !succeeded {
             let said = complaints.await.unwrap_or_default();
-            tracing::debug!(?status, finished, said = said.escape_debug().to_string(), "a git process did not succeed");
+            tracing::debug!(?status, ?end, said = said.escape_debug().to_string(), "a git process did not succeed");
         }
     }
 
@@ -179,26 +190,38 @@ impl Drop for Running {
     }
 }
 
-/// Carries a child's output to its reader. Whether it came to its end.
-async fn carry(
-    mut stdout: ChildStdout,
-    sender: &mpsc::Sender<Bytes>,
-    idle: Duration,
-    cancelled: &CancellationToken,
-) -> bool {
+type Sender = mpsc::Sender<Result<Bytes, BrokeOff>>;
+
+/// How a child's output ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With a flush, as git's answers do.
+    Flushed,
+    /// Some other way, or with nothing at all.
+    Open,
+    /// By us.
+    Cut,
+}
+
+/// Carries a child's output to its reader.
+async fn carry(mut stdout: ChildStdout, sender: &Sender, idle: Duration, cancelled: &CancellationToken) -> End {
+    let mut end = End::Open;
     loop {
         let mut part = BytesMut::with_capacity(CHUNK);
         tokio::select! {
             read = stdout.read_buf(&mut part) => match read {
-                Ok(0) => return true,
-                Ok(_) => match tokio::time::timeout(idle, sender.send(part.freeze())).await {
-                    Ok(Ok(())) => {}
-                    _ => return false,
-                },
-                Err(_) => return false,
+                Ok(0) => return end,
+                Ok(_) => {
+                    end = if part.ends_with(b"0000") { End::Flushed } else { End::Open };
+                    match tokio::time::timeout(idle, sender.send(Ok(part.freeze()))).await {
+                        Ok(Ok(())) => {}
+                        _ => return End::Cut,
+                    }
+                }
+                Err(_) => return End::Cut,
             },
-            () = sender.closed() => return false,
-            () = cancelled.cancelled() => return false,
+            () = sender.closed() => return End::Cut,
+            () = cancelled.cancelled() => return End::Cut,
         }
     }
 }

@@ -1,0 +1,418 @@
+//! A whole server in the test's own process, for pushes with the real git: fake builder, registry and logs; no
+//! dyno ever runs (the apps have only process types of quantity zero, so that every release "serves" at once).
+#![allow(dead_code, unreachable_pub)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use paas_domain::{AppId, DynoId, Generation, InstallId, ProcessType, SystemClock};
+use paas_ports::fake::{
+    FakeBuilder, FakeBuilds, FakeImages, FakeLogStore, FakeLogWorld, FakeOutputStore, FakeRegistry,
+};
+use paas_ports::{
+    Attachment, Duplex, Ingress, Observed, OneOffSpec, PortError, Progress, Route, Runtime, ServiceSpec, outside,
+};
+use paas_server::crash_point::CrashPoints;
+use paas_server::cx::{Cx, Kicks, Parts, Settings};
+use paas_server::git::{Limits, Repositories};
+use paas_server::objects::Objects;
+use paas_server::ops::create_app::create_app;
+use paas_server::token::{new_token, token_hash, token_hint};
+use paas_store::{Account, AppScope, Build, MasterKey, NewAuthorization, Release, Store};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub struct World {
+    pub cx: Cx,
+    pub builds: Arc<FakeBuilds>,
+    pub account: Account,
+    pub key: String,
+    pub port: u16,
+    pub folder: tempfile::TempDir,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// An app of a [`World`].
+#[derive(Clone)]
+pub struct App {
+    pub scope: AppScope,
+    pub name: String,
+    pub url: String,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with_limits(Limits::default()).await
+    }
+
+    pub async fn with_limits(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let builds = FakeBuilds::new();
+        let logs = Arc::new(FakeLogWorld::default());
+        let registry = Arc::new(FakeRegistry::new(FakeImages::new()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let host = format!("127.0.0.1:{port}");
+        let url = format!("sqlite:{}", folder.path().join("paas.db").display());
+        let key = MasterKey::new(&[7; 32]).expect("a key");
+        let store = outside::task(Store::open(&url, key)).await.expect("a database");
+        let repositories = Repositories::new(folder.path().join("git"))
+            .and_then(|repositories| repositories.with_hook_program(Path::new(env!("CARGO_BIN_EXE_git-hook"))))
+            .expect("repositories")
+            .with_limits(limits);
+        let cx = Cx::new(Parts {
+            store,
+            clock: Arc::new(SystemClock),
+            install: InstallId::random(),
+            runtime: Arc::new(NoDynos),
+            ingress: Arc::new(NoDynos),
+            registry: registry.clone(),
+            builder: Arc::new(FakeBuilder::new(builds.clone(), registry)),
+            logs: Arc::new(FakeLogStore(logs.clone())),
+            outputs: Arc::new(FakeOutputStore(logs)),
+            objects: Objects::in_folder(folder.path().join("objects")).expect("objects"),
+            repositories,
+            settings: Settings::new(&format!("http://{host}"), &host, "localhost", None, ("localhost".into(), 1)),
+            kicks: Kicks::default(),
+            crash_points: CrashPoints::none(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".into(), stopped));
+        let router = paas_server::git::http::router(cx.clone());
+        tasks.spawn(async move { axum::serve(listener, router).await.expect("served") });
+        let (account, key) = make_account(&cx, "someone@example.com", &["global"]).await;
+        Self { cx, builds, account, key, port, folder, stop, tasks }
+    }
+
+    pub async fn app(&self, name: &str) -> App {
+        self.app_of(&self.account, name).await
+    }
+
+    pub async fn app_of(&self, account: &Account, name: &str) -> App {
+        let name = name.to_owned();
+        let made = create_app(&self.cx, account, Some(name.parse().expect("a name")));
+        let (scope, _) = outside::task(made).await.expect("an app");
+        App { scope, url: self.url(&name, &self.key), name }
+    }
+
+    pub fn url(&self, app: &str, key: &str) -> String {
+        format!("http://someone:{key}@127.0.0.1:{}/{app}.git", self.port)
+    }
+
+    pub async fn account(&self, email: &str, scope: &[&str]) -> (Account, String) {
+        make_account(&self.cx, email, scope).await
+    }
+
+    pub async fn key(&self, account: &Account, scope: &[&str]) -> String {
+        make_key(&self.cx, account, scope).await
+    }
+
+    /// A repository with one commit that deploys.
+    pub fn repo(&self) -> Repo {
+        let repo = Repo::empty(self.folder.path());
+        repo.commit("Procfile", "worker: run\n");
+        repo
+    }
+
+    pub fn empty_repo(&self) -> Repo {
+        Repo::empty(self.folder.path())
+    }
+
+    pub async fn branches(&self, app: &App) -> Vec<(String, String)> {
+        let rows = async { self.cx.store.read().await.expect("read").branches(&app.scope).await };
+        outside::task(rows).await.expect("branches")
+    }
+
+    pub async fn builds_of(&self, app: &App) -> Vec<Build> {
+        let rows = async { self.cx.store.read().await.expect("read").builds(&app.scope).await };
+        outside::task(rows).await.expect("builds")
+    }
+
+    pub async fn releases(&self, app: &App) -> Vec<Release> {
+        let rows = async { self.cx.store.read().await.expect("read").releases(&app.scope).await };
+        outside::task(rows).await.expect("releases")
+    }
+
+    /// The refs in the app's repository, as git itself sees them.
+    pub fn refs(&self, app: &App) -> Vec<String> {
+        let path = self.path(app);
+        if !path.exists() {
+            return Vec::new();
+        }
+        let output = command(&path).args(["for-each-ref", "--format=%(refname) %(objectname)"]).output().expect("git");
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    pub fn path(&self, app: &App) -> PathBuf {
+        self.cx.repositories.path(app.scope.id())
+    }
+
+    /// Packs and quarantines in the app's repository.
+    pub fn objects(&self, app: &App) -> Vec<String> {
+        let mut found = Vec::new();
+        for folder in ["objects", "objects/pack"] {
+            let Ok(entries) = std::fs::read_dir(self.path(app).join(folder)) else { continue };
+            found.extend(entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()));
+        }
+        found.sort();
+        found
+    }
+
+    /// Waits until something is true; at most ten seconds.
+    pub async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !holds().await {
+            assert!(Instant::now() < until, "in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn make_account(cx: &Cx, email: &str, scope: &[&str]) -> (Account, String) {
+    let made = async {
+        let mut uow = cx.begin().await.expect("begun");
+        let account = uow.create_account(email, cx.now()).await.expect("an account");
+        uow.save().await.expect("saved");
+        account
+    };
+    let account = outside::task(made).await;
+    let key = make_key(cx, &account, scope).await;
+    (account, key)
+}
+
+async fn make_key(cx: &Cx, account: &Account, scope: &[&str]) -> String {
+    let key = new_token("HRKU");
+    let new = NewAuthorization {
+        token_hash: token_hash(&key),
+        token_hint: token_hint(&key),
+        description: "test".into(),
+        scope: scope.iter().map(|s| (*s).to_owned()).collect(),
+        expires_at: None,
+    };
+    outside::task(async {
+        let mut uow = cx.begin().await.expect("begun");
+        uow.create_authorization(&account.id, &new, cx.now()).await.expect("a key");
+        uow.save().await.expect("saved");
+    })
+    .await;
+    key
+}
+
+fn command(folder: &Path) -> Command {
+    let settings = [
+        ("user.name", "Someone"),
+        ("user.email", "someone@example.com"),
+        ("init.defaultBranch", "main"),
+        ("protocol.file.allow", "always"),
+        ("advice.detachedHead", "false"),
+        ("uploadpack.allowAnySHA1InWant", "true"),
+    ];
+    let mut command = Command::new("git");
+    command.current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("GIT_")) {
+        command.env_remove(name);
+    }
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+    for (n, (key, value)) in settings.iter().enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), key).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+    }
+    command
+}
+
+/// A user's repository.
+#[derive(Clone)]
+pub struct Repo {
+    pub path: PathBuf,
+}
+
+/// What a run of git came to.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub text: String,
+}
+
+impl Run {
+    fn new(output: Output) -> Self {
+        let text = [output.stdout, output.stderr].concat();
+        Self { code: output.status.code(), text: String::from_utf8_lossy(&text).replace("\u{1b}[K", "") }
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    pub fn fails(self) -> Self {
+        assert!(self.code.is_some_and(|code| code != 0), "succeeded: {}", self.text);
+        self
+    }
+
+    #[track_caller]
+    pub fn shows(self, what: &str) -> Self {
+        assert!(self.text.contains(what), "no {what:?} in:\n{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    pub fn shows_not(self, what: &str) -> Self {
+        assert!(!self.text.contains(what), "{what:?} in:\n{}", self.text);
+        self
+    }
+}
+
+impl Repo {
+    fn empty(below: &Path) -> Self {
+        let path = tempfile::Builder::new().prefix("work-").tempdir_in(below).expect("a folder").keep();
+        let repo = Self { path };
+        repo.now(&["init", "-q"]);
+        repo
+    }
+
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        let path = self.path.join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, content).expect("written");
+    }
+
+    /// Writes a file and commits everything; gives the commit.
+    pub fn commit(&self, file: &str, content: impl AsRef<[u8]>) -> String {
+        self.write(file, content);
+        self.commit_all()
+    }
+
+    pub fn commit_all(&self) -> String {
+        self.now(&["add", "-A"]);
+        self.now(&["commit", "-q", "--allow-empty", "-m", "a change"]);
+        self.now(&["rev-parse", "HEAD"]).text.trim().to_owned()
+    }
+
+    /// Runs git, which must succeed.
+    #[track_caller]
+    pub fn now(&self, args: &[&str]) -> Run {
+        Run::new(command(&self.path).args(args).output().expect("git")).ok()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = command(&self.path);
+        command.args(args);
+        command
+    }
+
+    /// Runs git against the server. At most 30 seconds.
+    pub async fn git(&self, args: &[&str]) -> Run {
+        let mut command = tokio::process::Command::from(self.command(args));
+        command.kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await;
+        Run::new(output.unwrap_or_else(|_| panic!("git {args:?} hangs")).expect("git"))
+    }
+
+    pub async fn push(&self, app: &App, refs: &[&str]) -> Run {
+        self.git(&[&["push", app.url.as_str()], refs].concat()).await
+    }
+
+    /// Starts git and leaves it running; what it says comes line by line.
+    pub fn spawn(&self, args: &[&str]) -> Background {
+        let mut command = tokio::process::Command::from(self.command(args));
+        command.kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("git");
+        let stderr = child.stderr.take().expect("stderr");
+        Background { child, stderr: tokio::io::BufReader::new(stderr), said: String::new() }
+    }
+}
+
+/// A git that runs.
+pub struct Background {
+    pub child: tokio::process::Child,
+    stderr: tokio::io::BufReader<tokio::process::ChildStderr>,
+    pub said: String,
+}
+
+impl Background {
+    /// Waits until it has said this.
+    pub async fn says(&mut self, what: &str) {
+        use tokio::io::AsyncReadExt as _;
+        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        let mut bytes = [0; 1024];
+        while !self.said.contains(what) {
+            let read = tokio::time::timeout_at(until, self.stderr.read(&mut bytes)).await;
+            let read = read.unwrap_or_else(|_| panic!("no {what:?} in:\n{}", self.said)).expect("read");
+            assert!(read > 0, "no {what:?} in:\n{}", self.said);
+            self.said.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    }
+
+    /// Waits for its end.
+    pub async fn ends(mut self) -> Run {
+        use tokio::io::AsyncReadExt as _;
+        let mut rest = Vec::new();
+        let ended = async {
+            self.stderr.read_to_end(&mut rest).await.expect("read");
+            self.child.wait().await.expect("waited").code()
+        };
+        let code = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("git hangs");
+        Run { code, text: self.said + &String::from_utf8_lossy(&rest) }
+    }
+}
+
+/// A platform on which nothing ever runs.
+struct NoDynos;
+
+#[async_trait]
+impl Runtime for NoDynos {
+    async fn ensure(&self, _: &ServiceSpec) -> Result<Progress, PortError> {
+        Ok(Progress::Settled)
+    }
+    async fn remove(&self, _: &AppId, _: &ProcessType, _: Generation) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn observe(&self, _: &AppId) -> Result<Observed, PortError> {
+        Ok(Observed::default())
+    }
+    async fn start_once(&self, _: &DynoId, _: &OneOffSpec) -> Result<(), PortError> {
+        Err(PortError::permanent("starting a dyno", "there are none"))
+    }
+    async fn attach(&self, _: &DynoId) -> Result<Duplex, PortError> {
+        Err(PortError::permanent("attaching", "there are none"))
+    }
+    async fn stop(&self, _: &DynoId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn forget(&self, _: &DynoId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn remove_app(&self, _: &AppId) -> Result<bool, PortError> {
+        Ok(true)
+    }
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Ingress for NoDynos {
+    async fn place(&self, app: &AppId, process_type: &ProcessType) -> Result<Attachment, PortError> {
+        Err(PortError::permanent("placing", format!("{app} {process_type}: there is no router")))
+    }
+    async fn publish(&self, _: &Route) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn remove(&self, _: &AppId) -> Result<(), PortError> {
+        Ok(())
+    }
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        Ok(Vec::new())
+    }
+}
