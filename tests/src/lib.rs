@@ -1,6 +1,6 @@
 //! What the test suites share: how they find the Docker engine, and how they clear away after themselves.
 
-pub mod database;
+pub mod core_world;
 pub mod dyno_image;
 pub mod engine;
 pub mod router;

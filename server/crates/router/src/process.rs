@@ -60,8 +60,8 @@ pub struct Router {
     control: Arc<Control>,
     threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
     stop: watch::Receiver<Option<Duration>>,
-    // Keeps a second router out while this one takes requests.
-    lock: File,
+    // Held until the end: it keeps a second router out.
+    _lock: File,
     pid_file: PathBuf,
     socket: PathBuf,
 }
@@ -87,9 +87,12 @@ impl Router {
     pub fn start(options: &RouterOptions) -> Result<Self, RouterError> {
         let dir = &options.state_dir;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(doing("making the state folder"))?;
-        let Some(lock) = take_lock(dir).map_err(doing("taking the lock"))? else {
-            return Err(RouterError::Taken(dir.clone()));
-        };
+        let lock = File::create(dir.join("router.lock")).map_err(doing("opening the lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RouterError::Taken(dir.clone())),
+            Err(TryLockError::Error(cause)) => return Err(doing("taking the lock")(cause)),
+        }
         let max_connections = raise_descriptor_limit();
         let listeners = options.listen.iter().map(|a| listen(*a)).collect::<Result<Vec<_>, _>>()?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -144,7 +147,7 @@ impl Router {
             control,
             threads,
             stop: stopped,
-            lock,
+            _lock: lock,
             pid_file,
             socket: options.control_socket.clone(),
         })
@@ -167,18 +170,9 @@ impl Router {
         self.stop(asked.unwrap_or(SIGNAL_GRACE));
     }
 
-    /// Takes nothing new, lets requests go on for as long as `grace`, and ends. Blocks.
-    ///
-    /// Addresses, socket and state folder are free at once, so that the next router serves while this one's last
-    /// requests end.
+    /// Takes nothing new, lets requests go on for as long as `grace`, writes the table and ends. Blocks.
     pub fn stop(mut self, grace: Duration) {
-        self.shared.stop();
-        self.control.persist_now();
-        let _ = fs::remove_file(&self.socket);
-        let _ = fs::remove_file(&self.pid_file);
-        // The answer to whoever asked for this is on its way, and the listeners are being closed.
-        std::thread::sleep(Duration::from_millis(20));
-        let _ = self.lock.unlock();
+        self.shared.stopping.store(true, Ordering::SeqCst);
         let deadline = Instant::now() + grace;
         let busy = || self.control.workers.iter().map(|w| w.in_flight.load(Ordering::Relaxed)).sum::<usize>();
         while Instant::now() < deadline && busy() > 0 {
@@ -189,38 +183,30 @@ impl Router {
             tracing::warn!(requests = left, "the router ends before they do");
         }
         self.control.collect_once();
-        // So are the last lines.
-        std::thread::sleep(Duration::from_millis(20));
+        // The last lines and the answer to whoever asked for this are still on their way.
+        std::thread::sleep(Duration::from_millis(30));
         self.end();
     }
 
     /// Ends at once, as a crash would: nothing is written, nothing is waited for. For tests.
     #[doc(hidden)]
     pub fn abandon(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
+        let _ = fs::remove_file(&self.socket);
         for (end, thread) in self.threads.drain(..) {
             drop(end);
             let _ = thread.join();
         }
     }
-}
 
-/// The lock of a state folder; `None` when a router has it.
-fn take_lock(state_dir: &Path) -> io::Result<Option<File>> {
-    let lock = File::create(state_dir.join("router.lock"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(cause),
+    fn end(&mut self) {
+        self.control.persist_now();
+        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_file(&self.pid_file);
+        for (end, thread) in self.threads.drain(..) {
+            drop(end);
+            let _ = thread.join();
+        }
     }
-}
-
-/// Whether a router has this state folder.
-pub(crate) fn is_taken(state_dir: &Path) -> io::Result<bool> {
-    take_lock(state_dir).map(|lock| lock.is_none())
 }
 
 fn spawn_workers(

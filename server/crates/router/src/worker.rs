@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buf::Buf;
@@ -28,9 +27,7 @@ pub(crate) struct Shared {
     pub(crate) table: Arc<ArcSwap<Table>>,
     pub(crate) limits: Limits,
     pub(crate) log: LogShare,
-    stopping: AtomicBool,
-    /// Becomes false when the router stops; then its listeners are closed.
-    accepting: watch::Sender<bool>,
+    pub(crate) stopping: AtomicBool,
     started: Instant,
     /// Clients connected to each worker.
     connections: Box<[AtomicUsize]>,
@@ -44,17 +41,10 @@ impl Shared {
             log: LogShare::new(limits.log_lines),
             limits,
             stopping: AtomicBool::new(false),
-            accepting: watch::Sender::new(true),
             started: Instant::now(),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             max_connections,
         }
-    }
-
-    /// Closes the listeners; connections that are there end with their next answer.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.accepting.send_replace(false);
     }
 
     /// The worker with the fewest clients.
@@ -242,13 +232,13 @@ impl Drop for Connected {
 
 async fn accept(worker: Arc<Worker>, listener: TcpListener, peers: Vec<UnboundedSender<HandedOver>>) {
     let port = listener.local_addr().map_or(0, |address| address.port());
-    let mut accepting = worker.shared.accepting.subscribe();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = accepting.wait_for(|accepting| !accepting) => return,
-        };
-        match accepted {
+        if worker.is_stopping() {
+            // Kept open: who connects now is served by the router that comes next, or is refused with it.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
                 let (idlest, fewest) = worker.shared.idlest();

@@ -1,0 +1,223 @@
+//! Starting and stopping an installation: the folder, the keys, the drivers, the loops, the listeners.
+
+mod down;
+mod first;
+mod platform;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use paas_domain::{Clock as _, SystemClock};
+use paas_ports::outside;
+use paas_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use down::down;
+
+use crate::attach_lookup::AttachRows;
+use crate::crash_point::CrashPoints;
+use crate::cx::{Cx, Kicks, Parts, Settings};
+use crate::data_folder::{DataFolder, Ports};
+use crate::git::Repositories;
+use crate::local_ca::LocalCa;
+use crate::objects::Objects;
+use crate::rendezvous::Rendezvous;
+
+/// What `paas-server serve` is told.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// the folder in which the installation keeps its data
+    #[arg(long, env = "PAAS_DATA")]
+    pub data: PathBuf,
+    /// the builder image (any with the labels of Cloud Native Buildpacks)
+    #[arg(long, env = "PAAS_BUILDER")]
+    pub builder: String,
+    /// the run image, when it is not the one that the builder names
+    #[arg(long, env = "PAAS_RUN_IMAGE")]
+    pub run_image: Option<String>,
+    /// the folder with the static programs `launcher` and `phase`
+    #[arg(long, env = "PAAS_TOOLS")]
+    pub tools: PathBuf,
+    /// a file of certificate authorities that builds trust
+    #[arg(long, env = "PAAS_CA_BUNDLE")]
+    pub ca_bundle: Option<PathBuf>,
+    /// the database; SQLite in the data folder unless said (postgres://…)
+    #[arg(long, env = "PAAS_DATABASE", hide_env_values = true)]
+    pub database: Option<String>,
+    /// the Docker engine's socket
+    #[arg(long, env = "PAAS_DOCKER_SOCKET", default_value = "/var/run/docker.sock")]
+    pub docker_socket: PathBuf,
+    /// the port of API and git; a free one is chosen and kept unless said
+    #[arg(long, env = "PAAS_API_PORT")]
+    pub api_port: Option<u16>,
+    /// the port of apps
+    #[arg(long, env = "PAAS_HTTP_PORT")]
+    pub http_port: Option<u16>,
+    /// the port where `run` meets its dynos
+    #[arg(long, env = "PAAS_RENDEZVOUS_PORT")]
+    pub rendezvous_port: Option<u16>,
+    /// what follows an app's name in its own host name
+    #[arg(long, env = "PAAS_APP_DOMAIN", default_value = "localhost")]
+    pub app_domain: String,
+    /// the first account's e-mail address
+    #[arg(long, env = "PAAS_ADMIN_EMAIL", default_value = "admin@localhost")]
+    pub admin_email: String,
+    /// seconds that a web dyno may take to listen on its port (R10)
+    #[arg(long, env = "PAAS_BOOT_TIMEOUT_S", default_value_t = 60)]
+    pub boot_timeout_s: u64,
+}
+
+/// Runs the platform until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something it cannot work without is missing: the folder, the keys, the database, the engine, a port.
+pub fn serve(options: Options) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(options))
+}
+
+/// Runs the router process.
+///
+/// # Errors
+/// When it cannot listen.
+pub fn router(args: Vec<String>) -> anyhow::Result<()> {
+    let options = paas_router::RouterOptions::from_args(args)?;
+    Ok(paas_router::run(&options)?)
+}
+
+/// Whether the server answers.
+///
+/// # Errors
+/// When it does not.
+pub fn ping(data: &DataFolder) -> anyhow::Result<()> {
+    let ports = data.ports([None; 3])?;
+    let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, ports.api).into(), Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(b"GET /paas/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "the server does not answer as it should");
+    Ok(())
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let data = DataFolder::open(&options.data).context("opening the data folder")?;
+    let _only = data.lock().context("another server has this data folder")?;
+    let key = data.master_key().context("reading the encryption key")?;
+    let ports = data.ports([options.api_port, options.http_port, options.rendezvous_port])?;
+    let database = options.database.clone();
+    let database = database.unwrap_or_else(|| format!("sqlite:{}", data.path("paas.db").display()));
+    let store = Store::open(&database, key).await.context("opening the database")?;
+    let install = outside::task(first::installation(&store, &data, &options)).await.context("the first start")?;
+    let ca = LocalCa::open(data.path("ca"), &own_names(&options), Arc::new(SystemClock)).context("the certificate")?;
+
+    let drivers = platform::local(&options, &data, &ports, &install).await?;
+    let cx = Cx::new(Parts {
+        store,
+        clock: Arc::new(SystemClock),
+        install,
+        runtime: drivers.runtime,
+        ingress: drivers.ingress,
+        registry: drivers.registry,
+        builder: drivers.builder,
+        logs: drivers.logs,
+        outputs: drivers.outputs,
+        objects: Objects::in_folder(data.path("objects"))?,
+        repositories: Repositories::new(data.path("git"))?,
+        settings: settings(&options, &ports),
+        kicks: Kicks::default(),
+        crash_points: crash_points(&data),
+    });
+
+    let (stopping, stop) = watch::channel(false);
+    let owner = format!("{}-{}", std::process::id(), SystemClock.now().0);
+    outside::task(first::take_over(&cx)).await.context("taking over what was under way")?;
+
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), stop.clone()));
+    tasks.spawn(crate::reconcile::run(cx.clone(), owner, stop.clone()));
+    tasks.spawn(platform::kick_on_change(cx.clone(), drivers.changes, stop.clone()));
+    tasks.spawn(platform::store_router_lines(cx.clone(), drivers.router, stop.clone()));
+
+    let health = axum::Router::new().route("/paas/health", axum::routing::get(|| async { "ok\n" }));
+    let app = crate::api::router(cx.clone()).merge(crate::git::http::router(cx.clone())).merge(health);
+    let https = Arc::new(ca.https_config().context("the certificate")?);
+    for listener in listeners(ports.api).await.context("the API's port")? {
+        tasks.spawn(crate::listen::serve(listener, Arc::clone(&https), app.clone(), stop.clone()));
+    }
+    let meeting = Arc::new(ca.server_config().context("the certificate")?);
+    let mut background = tokio::task::JoinSet::new();
+    for listener in listeners(ports.rendezvous).await.context("the rendezvous' port")? {
+        let rendezvous = Rendezvous::new(Arc::clone(&cx.runtime), Arc::new(AttachRows(cx.clone())));
+        background.spawn(rendezvous.serve(listener, Arc::clone(&meeting)));
+    }
+    background.spawn(Arc::clone(&ca).keep_fresh());
+    cx.kick();
+    tracing::info!(api = cx.settings.api_url, "ready");
+
+    ended_by_signal().await?;
+    tracing::info!("stopping; what is under way goes on at the next start");
+    stopping.send_replace(true);
+    cx.repositories.stop_following();
+    cx.wake_all();
+    while tasks.join_next().await.is_some() {}
+    background.shutdown().await;
+    cx.store.close().await;
+    Ok(())
+}
+
+fn settings(options: &Options, ports: &Ports) -> Settings {
+    let host = format!("localhost:{}", ports.api);
+    Settings::new(
+        &format!("http://{host}"),
+        &host,
+        &options.app_domain,
+        Some(ports.http).filter(|port| *port != 80),
+        ("localhost".to_owned(), ports.rendezvous),
+    )
+}
+
+/// Names besides `localhost` that the certificate shows.
+fn own_names(options: &Options) -> Vec<String> {
+    match options.app_domain.as_str() {
+        "localhost" => Vec::new(),
+        domain => vec![format!("api.{domain}"), format!("git.{domain}")],
+    }
+}
+
+/// `PAAS_CRASH_AT=step:side` makes the process kill itself there, once. For tests of crashes on real processes.
+fn crash_points(data: &DataFolder) -> CrashPoints {
+    match std::env::var("PAAS_CRASH_AT") {
+        Ok(plan) if !plan.is_empty() => {
+            let done = data.path(&format!("crashed-{}", plan.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
+            CrashPoints::planned(plan, done)
+        }
+        _ => CrashPoints::none(),
+    }
+}
+
+/// Both loopback addresses; a machine without IPv6 has one.
+async fn listeners(port: u16) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = vec![TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?];
+    if let Ok(listener) = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn ended_by_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}

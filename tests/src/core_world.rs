@@ -1,0 +1,226 @@
+//! The whole core on fakes: a world that outlives its servers, and servers that can be crashed.
+//!
+//! [`Outside`] is everything that survives a crash: the database file, repositories, objects, and the fakes' worlds.
+//! [`Outside::start`] puts a server's loops on it; [`Core::crash`] drops them wherever they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paas_domain::{AppName, Clock, SystemClock};
+use paas_ports::fake::builder::{FakeBuilder, FakeBuilds};
+use paas_ports::fake::ingress::{FakeIngress, FakeRoutes};
+use paas_ports::fake::log_store::{FakeLogStore, FakeLogWorld, FakeOutputStore};
+use paas_ports::fake::registry::{FakeImages, FakeRegistry};
+use paas_ports::fake::runtime::{FakeDynos, FakeRuntime, FakeTiming};
+use paas_ports::{Registry, outside};
+use paas_server::crash_point::CrashPoints;
+use paas_server::cx::{Cx, Kicks, Parts, Settings};
+use paas_server::git::Repositories;
+use paas_server::objects::Objects;
+use paas_store::{Account, AppScope, MasterKey, Store};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// What outlives a server.
+pub struct Outside {
+    folder: tempfile::TempDir,
+    clock: Arc<dyn Clock>,
+    /// The dynos that there are.
+    pub dynos: Arc<FakeDynos>,
+    /// The routes that there are.
+    pub routes: Arc<FakeRoutes>,
+    /// The images that there are.
+    pub images: Arc<FakeImages>,
+    /// The builds that there are.
+    pub builds: Arc<FakeBuilds>,
+    /// Log lines and outputs.
+    pub logs: Arc<FakeLogWorld>,
+}
+
+/// A server on a world.
+pub struct Core {
+    /// What its operations work with.
+    pub cx: Cx,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// The key of every database in tests.
+const KEY: [u8; 32] = [7; 32];
+
+impl Outside {
+    /// An empty world.
+    ///
+    /// # Panics
+    /// When there is no temporary folder.
+    #[must_use]
+    pub fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let timing = FakeTiming {
+            boot_timeout: Duration::from_millis(300),
+            stop_grace: Duration::from_millis(40),
+            drain_timeout: Duration::from_millis(40),
+        };
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            dynos: FakeDynos::with_timing(Arc::clone(&clock), timing),
+            routes: FakeRoutes::new(),
+            images: FakeImages::new(),
+            builds: FakeBuilds::new(),
+            logs: Arc::default(),
+            clock,
+        }
+    }
+
+    /// Starts a server's loops on this world, as after a start of the process.
+    ///
+    /// # Panics
+    /// When the database cannot be opened.
+    pub async fn start(&self, crash_points: CrashPoints) -> Core {
+        let path = |name: &str| self.folder.path().join(name);
+        let key = MasterKey::new(&KEY).expect("a key");
+        let url = format!("sqlite:{}", path("paas.db").display());
+        let store = Store::open(&url, key).await.expect("the database opens");
+        let (changed, changes) = mpsc::unbounded_channel();
+        let registry: Arc<dyn Registry> = Arc::new(FakeRegistry::new(Arc::clone(&self.images)));
+        let ingress = Arc::new(FakeIngress::new(Arc::clone(&self.routes)));
+        let logs = Arc::new(FakeLogStore(Arc::clone(&self.logs)));
+        let on_change = Arc::new(move |app: &paas_domain::AppId| {
+            let _ = changed.send(app.clone());
+        });
+        let runtime =
+            FakeRuntime::new(Arc::clone(&self.dynos), Some(ingress.clone()), Some(logs.clone()), Some(on_change));
+        let mut settings =
+            Settings::new("http://localhost:1", "localhost:1", "localhost", None, ("localhost".to_owned(), 2));
+        settings.sweep = Duration::from_millis(200);
+        settings.rollout_wait = Duration::from_secs(5);
+        let install = outside::task(async {
+            let mut uow = store.begin().await.expect("a transaction");
+            let install = uow.installation(self.clock.now()).await.expect("an id");
+            if uow.first_account().await.expect("a look").is_none() {
+                uow.create_account("dev@example.com", self.clock.now()).await.expect("an account");
+            }
+            uow.free_leases().await.expect("leases are free");
+            uow.kick_all_apps(self.clock.now()).await.expect("apps are due");
+            uow.save().await.expect("saved");
+            install
+        })
+        .await;
+        let cx = Cx::new(Parts {
+            store,
+            clock: Arc::clone(&self.clock),
+            install,
+            runtime: Arc::new(runtime),
+            ingress,
+            builder: Arc::new(FakeBuilder::new(Arc::clone(&self.builds), Arc::clone(&registry))),
+            registry,
+            logs,
+            outputs: Arc::new(FakeOutputStore(Arc::clone(&self.logs))),
+            objects: Objects::in_folder(path("objects")).expect("a folder"),
+            repositories: Repositories::new(path("git")).expect("a folder"),
+            settings,
+            kicks: Kicks::default(),
+            crash_points,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
+        tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped));
+        tasks.spawn(kick(cx.clone(), changes));
+        Core { cx, stop, tasks }
+    }
+
+    /// Whether nothing at all is left of any app outside the database.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let folder = |name: &str| {
+            std::fs::read_dir(self.folder.path().join(name)).map_or(0, |entries| {
+                entries
+                    .flatten()
+                    .filter(|e| e.file_name() != "incoming" && !e.file_name().to_string_lossy().starts_with('.'))
+                    .count()
+            })
+        };
+        self.dynos.apps_with_dynos().is_empty()
+            && self.images.images().is_empty()
+            && self.builds.left().is_empty()
+            && self.logs.is_empty()
+            && folder("git") == 0
+    }
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn kick(cx: Cx, mut changes: mpsc::UnboundedReceiver<paas_domain::AppId>) {
+    while let Some(app) = changes.recv().await {
+        let _ = outside::task(async {
+            let mut uow = cx.begin().await?;
+            uow.kick_app(&app, cx.now()).await?;
+            uow.save().await
+        })
+        .await;
+        cx.kick();
+    }
+}
+
+impl Core {
+    /// Ends the server as a crash would: every task is dropped where it is.
+    pub async fn crash(mut self) {
+        self.tasks.shutdown().await;
+        // A dead process has no connections.
+        self.cx.store.close().await;
+    }
+
+    /// Ends the server as SIGTERM would.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.cx.wake_all();
+        while self.tasks.join_next().await.is_some() {}
+        self.cx.store.close().await;
+    }
+
+    /// The account that every test works as.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn account(&self) -> Account {
+        outside::task(async {
+            let mut uow = self.cx.store.read().await.expect("a look");
+            uow.first_account().await.expect("a look").expect("an account")
+        })
+        .await
+    }
+
+    /// Makes an app.
+    ///
+    /// # Panics
+    /// When the name is taken.
+    pub async fn create_app(&self, name: &str) -> AppScope {
+        let name: AppName = name.parse().expect("a good name");
+        let account = self.account().await;
+        outside::task(paas_server::ops::create_app::create_app(&self.cx, &account, Some(name))).await.expect("an app").0
+    }
+
+    /// Waits until `look` answers something.
+    ///
+    /// # Panics
+    /// When it does not within ten seconds.
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFn(&Cx) -> Option<T>) -> T {
+        let waited = tokio::time::timeout(
+            Duration::from_secs(10),
+            outside::task(async {
+                loop {
+                    if let Some(found) = look(&self.cx).await {
+                        return found;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }),
+        );
+        waited.await.unwrap_or_else(|_| panic!("it did not come to it within 10 s: {what}"))
+    }
+}

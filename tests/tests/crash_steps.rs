@@ -1,0 +1,364 @@
+//! Every durable step of every job and of a reconcile pass × {before its effect, between effect and commit}, by
+//! dropping the server there and starting another one on the same world; seeds vary which occurrence, what
+//! else goes on, and where a second crash falls.
+//!
+//! A step joins its enum and is covered here without being told; a step that no life passes fails the test.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use paas_domain::{DynoKind, DynoState, ProcessType, QuantityChange, ReleaseStatus, RolloutState};
+use paas_ports::fake::ingress::Decision;
+use paas_ports::outside;
+use paas_server::crash_point::{CrashPoints, Side};
+use paas_server::cx::OpError;
+use paas_server::jobs::{BuildStep, ReleasePhaseStep};
+use paas_server::ops::accept_build::{BuildSource, Verdict, accept_build, build_verdict};
+use paas_server::ops::restart_dynos::{Which, restart_dynos};
+use paas_server::ops::run_dyno::{RunRequest, run_dyno};
+use paas_server::ops::scale_formation::{FormationUpdate, scale_formation};
+use paas_server::ops::{destroy_app::destroy_app, set_config::set_config};
+use paas_server::reconcile::PassStep;
+use paas_store::{Account, AppScope, Build, JobState};
+use paas_tests::core_world::{Core, Outside};
+
+/// How many lives for each step and side.
+const SEEDS: u64 = 20;
+/// Lives at the same time: they mostly wait.
+const AT_ONCE: usize = 8;
+/// How long a life may take to come to each of its stages.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn points() -> Vec<(&'static str, Side)> {
+    let build = BuildStep::ALL.iter().map(|step| step.as_str());
+    let phase = ReleasePhaseStep::ALL.iter().map(|step| step.as_str());
+    let pass = PassStep::ALL.iter().map(|step| step.as_str());
+    build.chain(phase).chain(pass).flat_map(|step| Side::ALL.map(|side| (step, side))).collect()
+}
+
+/// Where a life is to crash, and whether it did.
+struct Plan {
+    /// The points still to come: the step, the side, and how many passes of it to let go by.
+    crashes: Mutex<Vec<(&'static str, Side, usize)>>,
+    crashed: tokio::sync::Notify,
+    count: AtomicUsize,
+    passes: Mutex<HashMap<(String, bool), usize>>,
+}
+
+impl Plan {
+    fn pass(&self, step: &str, side: Side) -> bool {
+        *self.passes.lock().expect("a lock").entry((step.to_owned(), side == Side::BeforeEffect)).or_default() += 1;
+        let mut crashes = self.crashes.lock().expect("a lock");
+        let Some(first) = crashes.first_mut() else { return false };
+        if first.0 != step || first.1 != side {
+            return false;
+        }
+        if first.2 > 0 {
+            first.2 -= 1;
+            return false;
+        }
+        crashes.remove(0);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.crashed.notify_one();
+        true
+    }
+}
+
+struct Life {
+    world: Outside,
+    core: Option<Core>,
+    plan: Arc<Plan>,
+    seed: u64,
+    name: String,
+    app: Option<AppScope>,
+}
+
+impl Life {
+    async fn begin(point: (&'static str, Side), seed: u64) -> Self {
+        let all = points();
+        let mut crashes = vec![(point.0, point.1, usize::from(seed % 2 == 1))];
+        if seed % 4 >= 2 {
+            let second = all[usize::try_from(seed * 7 + 3).expect("small") % all.len()];
+            crashes.push((second.0, second.1, 0));
+        }
+        let plan = Arc::new(Plan {
+            crashes: Mutex::new(crashes),
+            crashed: tokio::sync::Notify::new(),
+            count: AtomicUsize::new(0),
+            passes: Mutex::default(),
+        });
+        let mut life = Self { world: Outside::new(), core: None, plan, seed, name: format!("app-{seed}"), app: None };
+        life.start().await;
+        life
+    }
+
+    async fn start(&mut self) {
+        let points = CrashPoints::none();
+        let plan = Arc::clone(&self.plan);
+        points.set(move |step, side| plan.pass(step, side));
+        self.core = Some(self.world.start(points).await);
+    }
+
+    fn core(&self) -> &Core {
+        self.core.as_ref().expect("a server runs")
+    }
+
+    fn scope(&self) -> AppScope {
+        self.app.clone().expect("the app was made")
+    }
+
+    /// Restarts the server when it has crashed.
+    async fn revive(&mut self) -> bool {
+        let crashed = tokio::time::timeout(Duration::from_millis(1), self.plan.crashed.notified()).await.is_ok();
+        if crashed {
+            self.core.take().expect("a server ran").crash().await;
+            self.start().await;
+        }
+        crashed
+    }
+
+    /// Waits until `look` answers something, over crashes.
+    async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let since = Instant::now();
+        loop {
+            self.revive().await;
+            if let Some(found) = outside::task(look(self)).await {
+                return found;
+            }
+            assert!(since.elapsed() < PATIENCE, "seed {}: it did not come to it: {what}", self.seed);
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+    }
+
+    async fn account(&self) -> Account {
+        self.core().account().await
+    }
+
+    /// A commit with this Procfile in the app's repository; the same text makes the same commit.
+    fn commit(&self, procfile: &str) -> String {
+        let path = self.core().cx.repositories.path(self.scope().id());
+        let repository = git2::Repository::open_bare(path).expect("the repository");
+        let blob = repository.blob(procfile.as_bytes()).expect("a blob");
+        let mut tree = repository.treebuilder(None).expect("a tree");
+        tree.insert("Procfile", blob, 0o100_644).expect("an entry");
+        let tree = repository.find_tree(tree.write().expect("written")).expect("a tree");
+        let who = git2::Signature::new("dev", "dev@example.com", &git2::Time::new(0, 0)).expect("a name");
+        repository.commit(None, &who, &who, "change", &tree, &[]).expect("a commit").to_string()
+    }
+
+    async fn accept(&self, commit: &str) -> Result<Build, OpError> {
+        let source = BuildSource::Commit { commit: commit.to_owned(), branch: "main".to_owned() };
+        let account = self.account().await;
+        outside::task(accept_build(&self.core().cx, &self.scope(), &account, source)).await
+    }
+
+    /// Pushes a commit, again after every crash, until it is deployed.
+    async fn push(&mut self, commit: &str) {
+        let first = self.accept(commit).await.expect("the build is accepted");
+        let since = Instant::now();
+        loop {
+            if self.revive().await {
+                let again = self.accept(commit).await.expect("the build is accepted again");
+                let verdict = outside::task(build_verdict(&self.core().cx, &self.scope(), &first.id)).await;
+                let over = verdict.expect("a verdict").is_some();
+                assert!(again.id == first.id || over, "seed {}: a second build of one commit", self.seed);
+                assert!(again.id == first.id, "seed {}: the push was over and built again", self.seed);
+            }
+            let verdict = outside::task(build_verdict(&self.core().cx, &self.scope(), &first.id)).await;
+            match verdict.expect("a look at the verdict") {
+                Some(Verdict::Deployed) => return,
+                Some(Verdict::Declined(why)) => panic!("seed {}: declined: {why}", self.seed),
+                None => {}
+            }
+            assert!(since.elapsed() < PATIENCE, "seed {}: the push did not end", self.seed);
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+    }
+
+    /// Waits until everything that was asked for is true, and then holds it against the invariants.
+    async fn at_rest(&mut self, formation: &[(&str, usize)]) {
+        let wanted: BTreeMap<String, usize> = formation.iter().map(|(t, n)| ((*t).to_owned(), *n)).collect();
+        self.until("at rest", async |life| {
+            let (cx, app) = (&life.core().cx, life.scope());
+            let mut uow = cx.store.read().await.ok()?;
+            let row = uow.app(&app).await.ok()?;
+            let jobs = uow.jobs(&app).await.ok()?;
+            let services = uow.services(&app).await.ok()?;
+            let current = uow.current_release(&app).await.ok()??;
+            drop(uow);
+            let observed = cx.runtime.observe(app.id()).await.ok()?;
+            let mut up: BTreeMap<String, usize> = BTreeMap::new();
+            for dyno in observed.dynos.iter().filter(|d| d.kind == DynoKind::Service) {
+                if dyno.release != current.version || dyno.state != DynoState::Up {
+                    return None;
+                }
+                *up.entry(dyno.name.process_type.to_string()).or_default() += 1;
+            }
+            let rested = jobs.iter().all(|job| job.state == JobState::Done)
+                && row.settled_generation == row.generation
+                && services.iter().all(|service| service.state == RolloutState::Settled);
+            (rested && up == wanted).then_some(())
+        })
+        .await;
+        self.check().await;
+    }
+
+    /// The invariants of `reliability`: I2, I3, I5, I9, I10 (I1 and I7 are asserted where they happen).
+    async fn check(&self) {
+        let (cx, app, seed) = (&self.core().cx, self.scope(), self.seed);
+        outside::task(async {
+            let mut uow = cx.store.read().await.expect("a look");
+            let releases = uow.releases(&app).await.expect("releases");
+            let versions: Vec<i64> = releases.iter().map(|release| release.version.0).collect();
+            assert_eq!(versions, (1..=i64::try_from(versions.len()).expect("few")).collect::<Vec<_>>(), "seed {seed}");
+            let current = uow.current_release(&app).await.expect("a look").expect("a current release");
+            assert_eq!(current.status, ReleaseStatus::Succeeded, "seed {seed}");
+            let newest = releases.iter().rev().find(|r| r.status == ReleaseStatus::Succeeded).expect("one");
+            assert_eq!(newest.version, current.version, "seed {seed}: current is the highest that succeeded");
+            let mut by_build: HashMap<String, usize> = HashMap::new();
+            for build in releases.iter().filter_map(|release| release.build.as_ref()) {
+                *by_build.entry(build.to_string()).or_default() += 1;
+            }
+            assert!(by_build.values().all(|count| *count == 1), "seed {seed}: one release for each build");
+            for build in uow.builds(&app).await.expect("builds") {
+                assert_eq!(self.world.builds.runs(&build.id), 1, "seed {seed}: each build runs once");
+            }
+        })
+        .await;
+        assert!(self.world.dynos.most_starts() <= 1, "seed {seed}: no dyno is started twice");
+    }
+
+    async fn tip(&self) -> Option<String> {
+        let app = self.scope();
+        let row = outside::task(async {
+            let branches = self.core().cx.store.read().await.ok()?.branches(&app).await.ok()?;
+            branches.into_iter().find(|(name, _)| name == "main").map(|(_, commit)| commit)
+        });
+        row.await
+    }
+
+    fn serves(&self) -> bool {
+        let app = self.scope();
+        matches!(self.world.routes.route(&format!("{}.localhost", self.name)),
+            Decision::Serve { app: owner, .. } if owner == *app.id())
+    }
+}
+
+/// A whole life of an app, from its creation to its end.
+async fn live(point: (&'static str, Side), seed: u64) -> Arc<Plan> {
+    let mut life = Life::begin(point, seed).await;
+    let with_phase = seed % 3 != 0 || ReleasePhaseStep::ALL.iter().any(|step| step.as_str() == point.0);
+    let with_phase = with_phase || matches!(point.0, "run_release_phase" | "promote");
+    let phase = if with_phase { "release: say migrating; sleep 10\n" } else { "" };
+    let account = life.account().await;
+
+    let scope = life.core().create_app(&life.name).await;
+    life.app = Some(scope.clone());
+    life.core().cx.repositories.ensure(scope.id()).await.expect("a repository");
+    life.until("the empty app settles", async |life| {
+        let row = life.core().cx.store.read().await.ok()?.app(&life.scope()).await.ok()?;
+        (row.settled_generation == row.generation).then_some(())
+    })
+    .await;
+
+    let first = life.commit(&format!("web: serve\nworker: worker\n{phase}"));
+    life.push(&first).await;
+    assert_eq!(life.tip().await.as_deref(), Some(first.as_str()), "seed {seed}: the branch moved");
+    assert!(life.serves(), "seed {seed}: a push that succeeded serves");
+    life.at_rest(&[("web", 1)]).await;
+
+    let worker: ProcessType = "worker".parse().expect("a type");
+    let update = FormationUpdate { process_type: worker, quantity: Some(QuantityChange::Set(2)), size: None };
+    outside::task(scale_formation(&life.core().cx, &scope, &account, &[update])).await.expect("scaled");
+    life.at_rest(&[("web", 1), ("worker", 2)]).await;
+
+    let change = ("GREETING".parse().expect("a key"), Some(format!("hello-{seed}").into()));
+    let (_, release) = outside::task(set_config(&life.core().cx, &scope, &account, &[change])).await.expect("set");
+    let version = release.expect("a release").version;
+    life.until("the config's release is current", async |life| {
+        let current = life.core().cx.store.read().await.ok()?.current_release(&life.scope()).await.ok()??;
+        (current.version == version).then_some(())
+    })
+    .await;
+    life.at_rest(&[("web", 1), ("worker", 2)]).await;
+
+    let request = RunRequest {
+        command: "say once; exit 3".to_owned(),
+        env: paas_domain::ConfigVars::new(),
+        attach: false,
+        tty: false,
+        size: None,
+        process_type: None,
+    };
+    let (dyno, _) = outside::task(run_dyno(&life.core().cx, &scope, &account, request)).await.expect("accepted");
+    let exit = life
+        .until("the one-off dyno ends", async |life| {
+            let row = life.core().cx.store.read().await.ok()?.dyno(&life.scope(), &dyno.id).await.ok()?;
+            row.ended_at.map(|_| row.exit_code)
+        })
+        .await;
+    assert_eq!((exit, life.world.dynos.starts(&dyno.id)), (Some(3), 1), "seed {seed}: it ran, once");
+
+    let before = life.core().cx.runtime.observe(scope.id()).await.expect("a look");
+    let web = before.dynos.into_iter().find(|d| d.name.process_type.is_web()).expect("a web dyno");
+    let which = Which::One(web.name.clone());
+    outside::task(restart_dynos(&life.core().cx, &scope, &account, &which)).await.expect("restarted");
+    life.until("the dyno is another one", async |life| {
+        let seen = life.core().cx.runtime.observe(life.scope().id()).await.ok()?;
+        let other =
+            seen.dynos.iter().any(|d| d.name.process_type.is_web() && d.id != web.id && d.state == DynoState::Up);
+        other.then_some(())
+    })
+    .await;
+    life.at_rest(&[("web", 1), ("worker", 2)]).await;
+
+    let second = life.commit(&format!("web: sleep 5; serve\n{phase}"));
+    life.push(&second).await;
+    assert_eq!(life.tip().await.as_deref(), Some(second.as_str()), "seed {seed}: the branch moved");
+    life.at_rest(&[("web", 1)]).await;
+
+    let gone = outside::task(destroy_app(&life.core().cx, &scope)).await;
+    assert!(gone.is_ok(), "seed {seed}: {gone:?}");
+    life.until("the last row goes", async |life| {
+        let row = life.core().cx.store.read().await.ok()?.app(&life.scope()).await;
+        row.is_err().then_some(())
+    })
+    .await;
+    assert!(life.world.is_empty(), "seed {seed}: nothing is left outside");
+    let plan = Arc::clone(&life.plan);
+    life.core.take().expect("a server runs").stop().await;
+    plan
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_step_survives_a_crash_on_either_side_of_its_effect() {
+    let mut lives = tokio::task::JoinSet::new();
+    let (mut crashes, mut runs) = (0, 0);
+    let mut passed: HashMap<(&str, bool), usize> = HashMap::new();
+    let mut waiting: Vec<_> =
+        points().into_iter().flat_map(|point| (0..SEEDS).map(move |seed| (point, seed))).collect();
+    waiting.reverse();
+    loop {
+        while lives.len() < AT_ONCE {
+            let Some((point, seed)) = waiting.pop() else { break };
+            lives.spawn(async move { (point, seed, live(point, seed).await) });
+        }
+        let Some(ended) = lives.join_next().await else { break };
+        let (point, _, plan) = match ended {
+            Ok(ended) => ended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        runs += 1;
+        crashes += plan.count.load(Ordering::SeqCst);
+        let key = (point.0.to_owned(), point.1 == Side::BeforeEffect);
+        *passed.entry((point.0, point.1 == Side::BeforeEffect)).or_default() +=
+            plan.passes.lock().expect("a lock").get(&key).copied().unwrap_or(0);
+    }
+    for (step, side) in points() {
+        let count = passed.get(&(step, side == Side::BeforeEffect)).copied().unwrap_or(0);
+        assert!(count > 0, "no life passes {step} {side:?}: the step has no test");
+    }
+    println!("{} points, {runs} lives, {crashes} crashes, 0 violations", points().len());
+}
