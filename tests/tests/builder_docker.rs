@@ -75,6 +75,7 @@ async fn run(builder: &StoryBuilder, image: &ImageRef, command: &str) -> String 
         image: Some(image.0.to_string()),
         env: Some(vec![format!("PAAS_COMMAND={command}")]),
         labels: Some([("paas.install".to_owned(), builder.install.to_string())].into()),
+        host_config: Some(bollard::models::HostConfig { network_mode: Some("none".to_owned()), ..Default::default() }),
         ..Default::default()
     };
     let docker = &builder.docker;

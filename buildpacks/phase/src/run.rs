@@ -4,17 +4,16 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::layers;
 use crate::output::{self, Lines};
 use crate::wire::{
-    BuildpackOutput, EXIT_BROKEN, EXIT_BUILDPACK_FAILED, EXIT_BUILT, EXIT_NOT_DETECTED, MANIFEST, Manifest, REQUEST,
-    Request,
+    BuildpackOutput, EXIT_BROKEN, EXIT_BUILDPACK_FAILED, EXIT_BUILT, EXIT_NOT_DETECTED, Manifest, REQUEST, Request,
 };
-use crate::{layers, wire};
 
 const APP: &str = "/workspace";
 const LAYERS: &str = "/layers";
@@ -24,20 +23,34 @@ const AFTERGLOW: Duration = Duration::from_millis(500);
 /// More than any detector says.
 const MOST_DETECT_BYTES: u64 = 1024 * 1024;
 
-/// Runs the build that `/paas/request.json` describes and says how it ended by the exit status.
+type Output = Arc<Lines<io::Stdout>>;
+
+/// Runs the build that `/paas/request.json` describes; says how it ended by the last line and the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    match run() {
-        Ok(status) => ExitCode::from(status),
-        Err(e) => {
-            println!(" !     The build could not be run: {e}");
-            ExitCode::from(EXIT_BROKEN)
-        }
+    let request = fs::read(REQUEST).and_then(|bytes| Ok(serde_json::from_slice::<Request>(&bytes)?));
+    let limit = request.as_ref().map_or(1024 * 1024, |request| request.output_limit);
+    let out: Output = Arc::new(Lines::new(io::stdout(), limit));
+    let manifest = request.and_then(|request| run(&request, &out)).unwrap_or_else(|e| {
+        let _ = out.say(&format!(" !     The build could not be run: {e}"));
+        ended(EXIT_BROKEN)
+    });
+    let status = manifest.status;
+    match serde_json::to_vec(&manifest).map(|line| out.close(&line)) {
+        Ok(Ok(())) => ExitCode::from(status),
+        _ => ExitCode::from(EXIT_BROKEN),
     }
 }
 
-fn run() -> io::Result<u8> {
-    let request: Request = serde_json::from_slice(&fs::read(REQUEST)?)?;
+fn ended(status: u8) -> Manifest {
+    Manifest { status, ..Manifest::default() }
+}
+
+fn failed(failed_status: Option<i32>) -> Manifest {
+    Manifest { failed_status, ..ended(EXIT_BUILDPACK_FAILED) }
+}
+
+fn run(request: &Request, out: &Output) -> io::Result<Manifest> {
     let root = Path::new(LAYERS);
     fs::write(root.join("analyzed.toml"), &request.analyzed)?;
 
@@ -47,16 +60,18 @@ fn run() -> io::Result<u8> {
     let (status, report) = detector.finish_into_text()?;
     match status.code() {
         Some(0) => {}
-        Some(20) => return Ok(EXIT_NOT_DETECTED),
+        Some(20) => return Ok(ended(EXIT_NOT_DETECTED)),
         Some(21) => {
             for line in output::detect_errors(&report) {
-                println!("{line}");
+                out.say(&line)?;
             }
-            return failed(Some(1));
+            return Ok(failed(Some(1)));
         }
         _ => {
-            print!("{report}");
-            return Ok(EXIT_BROKEN);
+            for line in report.lines() {
+                out.say(line)?;
+            }
+            return Ok(ended(EXIT_BROKEN));
         }
     }
 
@@ -64,32 +79,20 @@ fn run() -> io::Result<u8> {
     let folders: Vec<String> = group.group.iter().map(|b| b.id.replace('/', "_")).collect();
     layers::restore(root, &request.layers, &unchanged, &request.stores, &folders)?;
 
-    let builder = lifecycle("builder").spawn_piped()?;
-    let (status, failure) = builder.finish_into_stdout(request.output_limit)?;
+    let status = lifecycle("builder").spawn_piped()?.finish_into(out)?;
     if !status.success() {
-        let failure = failure.unwrap_or_default();
+        let failure = out.failure().unwrap_or_default();
         let buildpack_status = output::exit_status(&failure);
         if buildpack_status.is_none() && !failure.is_empty() {
-            println!(" !     {failure}");
+            out.say(&format!(" !     {failure}"))?;
         }
-        return failed(buildpack_status);
+        return Ok(failed(buildpack_status));
     }
 
     let read = |(bp, folder): (&GroupEntry, String)| layers::read(root, bp.output(folder));
     let buildpacks = group.group.iter().zip(folders).map(read).collect::<io::Result<_>>()?;
     let metadata = fs::read_to_string(root.join("config/metadata.toml"))?;
-    report_back(&Manifest { buildpacks, metadata, failed_status: None })?;
-    Ok(EXIT_BUILT)
-}
-
-fn failed(status: Option<i32>) -> io::Result<u8> {
-    report_back(&Manifest { failed_status: status, ..Manifest::default() })?;
-    Ok(EXIT_BUILDPACK_FAILED)
-}
-
-fn report_back(manifest: &Manifest) -> io::Result<()> {
-    fs::create_dir_all(wire::OUT)?;
-    fs::write(MANIFEST, serde_json::to_vec(manifest)?)
+    Ok(Manifest { buildpacks, metadata, ..ended(EXIT_BUILT) })
 }
 
 #[derive(Deserialize)]
@@ -155,19 +158,16 @@ impl Piped {
         Ok((status, String::from_utf8_lossy(&text).into_owned()))
     }
 
-    fn finish_into_stdout(mut self, limit: u64) -> io::Result<(ExitStatus, Option<String>)> {
-        let pipe = self.pipe;
+    fn finish_into(mut self, out: &Output) -> io::Result<ExitStatus> {
+        let (pipe, lines) = (self.pipe, Arc::clone(out));
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut lines = Lines::new(io::stdout(), limit);
-            let result = lines.pump(pipe);
-            let _ = sender.send(result.map(|()| lines.take_failure()));
+            let _ = sender.send(lines.pump(pipe));
         });
         let status = self.child.wait()?;
-        match receiver.recv_timeout(AFTERGLOW) {
-            Ok(failure) => Ok((status, failure?)),
-            // Something still holds the pipe: it ends with this process, which is the container's first.
-            Err(_) => Ok((status, None)),
-        }
+        // Something a buildpack left behind may still hold the pipe: it ends with this process, which is the
+        // container's first.
+        receiver.recv_timeout(AFTERGLOW).unwrap_or(Ok(()))?;
+        Ok(status)
     }
 }

@@ -1,4 +1,7 @@
-//! What the server tells the helper, and what the helper tells the server: two JSON files.
+//! What the server tells the helper, and what the helper tells the server.
+//!
+//! The request is a file. The answer is the last line of the output, behind a [`MARK`]: whoever follows the
+//! output knows how the build ended the moment it did, and reads the answer again where the output is kept.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the server puts the [`Request`].
 pub const REQUEST: &str = "/paas/request.json";
-/// The folder of what is handed back; belongs to the build's user.
-pub const OUT: &str = "/paas/out";
-/// Where the [`Manifest`] is written, as the last thing.
-pub const MANIFEST: &str = "/paas/out/manifest.json";
+/// How the line of the [`Manifest`] starts. The helper lets no other line start so.
+pub const MARK: &str = "\u{1e}paas-manifest ";
 
 /// Exit status: there is something to export.
 pub const EXIT_BUILT: u8 = 0;
@@ -66,6 +67,8 @@ pub struct LayerTypes {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
+    /// The helper's exit status.
+    pub status: u8,
     /// The buildpacks that took part, in their order.
     pub buildpacks: Vec<BuildpackOutput>,
     /// `config/metadata.toml` as the lifecycle wrote it.
