@@ -2,6 +2,9 @@
 //! dyno ever runs (the apps have only process types of quantity zero, so that every release "serves" at once).
 #![allow(dead_code, unreachable_pub)]
 
+pub mod pack;
+pub mod raw;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -415,4 +418,30 @@ impl Ingress for NoDynos {
     async fn apps(&self) -> Result<Vec<AppId>, PortError> {
         Ok(Vec::new())
     }
+}
+
+/// An entry of an archive.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Archived {
+    pub name: String,
+    pub mode: u32,
+    pub link: Option<String>,
+    pub content: Vec<u8>,
+}
+
+/// The archive of a commit, read.
+pub async fn archive(world: &World, app: &App, commit: &str) -> Vec<Archived> {
+    use std::io::Read as _;
+    let into = world.folder.path().join("archive.tar");
+    world.cx.repositories.archive(app.scope.id(), commit, &into).await.expect("an archive");
+    let mut archive = tar::Archive::new(std::fs::File::open(into).expect("there"));
+    let entries = archive.entries().expect("entries").map(|entry| {
+        let mut entry = entry.expect("an entry");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("content");
+        let link = entry.link_name().expect("a link").map(|link| link.to_string_lossy().into_owned());
+        let name = entry.path().expect("a path").to_string_lossy().into_owned();
+        Archived { name, mode: entry.header().mode().expect("a mode"), link, content }
+    });
+    entries.collect()
 }
