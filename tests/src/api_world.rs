@@ -67,7 +67,7 @@ pub struct Key {
 }
 
 /// A request, as it will be written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ask {
     method: String,
     path: String,
@@ -451,6 +451,16 @@ impl Ask {
         let mut bytes = (head + "\r\n").into_bytes();
         bytes.extend_from_slice(&self.body);
         bytes
+    }
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)?;
+        for (name, value) in self.headers.iter().filter(|(name, _)| name != "Authorization") {
+            write!(f, " [{name}: {value}]")?;
+        }
+        write!(f, " {}", String::from_utf8_lossy(&self.body))
     }
 }
 

@@ -221,7 +221,7 @@ async fn a_deploy_by_archive(database: Database) {
     let slug = world.get(&format!("/apps/hello/slugs/{slug}")).await.json();
     assert_eq!(slug["process_types"]["web"], "serve");
     let deploy_id = deploy["id"].as_str().expect("an id");
-    for one in ["4", "v4", "current", deploy_id] {
+    for one in ["4", "v4", deploy_id] {
         assert_eq!(world.get(&format!("/apps/hello/releases/{one}")).await.json()["id"], deploy["id"], "{one}");
     }
 
@@ -260,6 +260,26 @@ async fn a_deploy_by_archive(database: Database) {
         assert_eq!((answer.status, answer.json()), (202, json!({})), "{method} {path}");
     }
     world.until("/apps/hello/dynos", |dynos| up(dynos) && dynos[0]["id"] != web.as_str()).await;
+    world.end().await;
+}
+
+/// Each change of config makes one release, also while an older one's release phase runs.
+async fn config_during_a_release_phase(database: Database) {
+    let world = ApiWorld::live(database).await;
+    world.create_app("hello").await;
+    let files = &[("Procfile", "web: serve\nrelease: sleep 600\n")];
+    let url = world.upload(files).await;
+    let body = json!({"source_blob": {"url": url, "version": "v1"}});
+    assert_eq!(world.post("/apps/hello/builds", &body).await.status, 201);
+    let pending = |releases: &Value| releases[2]["status"] == "pending";
+    world.until("/apps/hello/releases", pending).await;
+    for n in 0..3 {
+        assert_eq!(world.patch("/apps/hello/config-vars", &json!({ "N": n.to_string() })).await.status, 200);
+    }
+    let all = |releases: &Value| column(releases, "status") == ["succeeded"; 6];
+    let releases = world.until("/apps/hello/releases", all).await;
+    assert_eq!(releases[5]["current"], true);
+    assert!(releases[2]["output_stream_url"].is_string());
     world.end().await;
 }
 
@@ -371,6 +391,7 @@ async fn what_cannot_be_built_is_a_failed_build(database: Database) {
 stories!(
     a_deploy_by_archive,
     an_app_from_create_to_destroy,
+    config_during_a_release_phase,
     config_vars_come_back_byte_for_byte,
     domains_lead_to_one_app,
     keys_are_shown_once,
