@@ -96,7 +96,7 @@ async fn h13_when_the_dyno_closes_without_a_byte() {
 async fn h14_when_no_web_dyno_is_wanted() {
     let rig = Rig::start().await;
     let app = rig.app(HOST, &[says("web.1", OK).await]).await;
-    rig.client.set(&app.pool, 0, &[]).await.expect("set");
+    rig.client().set(&app.pool, 0, &[]).await.expect("set");
     gets(&rig, "H14", 503, "No web processes running", "").await;
 }
 
