@@ -1,6 +1,7 @@
 //! Places where a test ends the server as a crash would: before a step's effect, and between the effect and
 //! the transaction that writes its result.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// Which side of an effect.
@@ -16,7 +17,9 @@ impl Side {
     /// Both.
     pub const ALL: [Self; 2] = [Self::BeforeEffect, Self::BeforeCommit];
 
-    fn as_str(self) -> &'static str {
+    /// Its name in a plan.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::BeforeEffect => "before-effect",
             Self::BeforeCommit => "before-commit",
@@ -30,8 +33,8 @@ type Hook = Box<dyn Fn(&str, Side) -> bool + Send + Sync>;
 #[derive(Default)]
 pub struct CrashPoints {
     hook: Mutex<Option<Hook>>,
-    /// `step:side` from the environment: the process kills itself there, once per data folder.
-    plan: Option<(String, std::path::PathBuf)>,
+    /// The file with `step:side`: the process kills itself there.
+    plan: Option<PathBuf>,
 }
 
 impl CrashPoints {
@@ -41,11 +44,11 @@ impl CrashPoints {
         Self::default()
     }
 
-    /// Kills this process with SIGKILL the first time it passes `plan` (`run_build:before-commit`). The file
-    /// `done` remembers across the restart that it happened. For tests on real processes.
+    /// Kills this process with SIGKILL when it passes the point that the file `plan` names at that moment
+    /// (`run_build:before-commit`), and removes the file before. For tests on real processes.
     #[must_use]
-    pub fn planned(plan: String, done: std::path::PathBuf) -> Self {
-        Self { hook: Mutex::default(), plan: Some((plan, done)) }
+    pub fn planned(plan: PathBuf) -> Self {
+        Self { hook: Mutex::default(), plan: Some(plan) }
     }
 
     /// Calls `hook` at every point; where it answers `true`, the caller must stop as if it were dead.
@@ -56,11 +59,10 @@ impl CrashPoints {
     /// Passes a point. Where it is to crash, this never returns: the surrounding future hangs until the test
     /// drops it, which is what a crash looks like from inside.
     pub async fn pass(&self, step: &str, side: Side) {
-        if let Some((plan, done)) = &self.plan
-            && *plan == format!("{step}:{}", side.as_str())
-            && !done.exists()
+        if let Some(plan) = &self.plan
+            && std::fs::read_to_string(plan).is_ok_and(|plan| plan == format!("{step}:{}", side.as_str()))
+            && std::fs::remove_file(plan).is_ok()
         {
-            let _ = std::fs::write(done, b"");
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
         let crash = {

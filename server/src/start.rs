@@ -133,7 +133,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
         repositories: Repositories::new(data.path("git"))?,
         settings: settings(&options, &ports),
         kicks: Kicks::default(),
-        crash_points: crash_points(&data),
+        crash_points: crash_points(),
     });
 
     let (stopping, stop) = watch::channel(false);
@@ -192,13 +192,11 @@ fn own_names(options: &Options) -> Vec<String> {
     }
 }
 
-/// `PAAS_CRASH_AT=step:side` makes the process kill itself there, once. For tests of crashes on real processes.
-fn crash_points(data: &DataFolder) -> CrashPoints {
-    match std::env::var("PAAS_CRASH_AT") {
-        Ok(plan) if !plan.is_empty() => {
-            let done = data.path(&format!("crashed-{}", plan.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
-            CrashPoints::planned(plan, done)
-        }
+/// `PAAS_CRASH_AT` names a file; the process kills itself at the `step:side` that is in it, whenever it is. For
+/// tests of crashes on real processes.
+fn crash_points() -> CrashPoints {
+    match std::env::var_os("PAAS_CRASH_AT") {
+        Some(plan) if !plan.is_empty() => CrashPoints::planned(plan.into()),
         _ => CrashPoints::none(),
     }
 }

@@ -73,6 +73,10 @@ impl Inner {
         let wish = group.wish();
         let Some(pool) = wish.attachment else { return Ok(()) };
         let members = self.book.members(app, process_type);
-        self.pools.set(&pool, wish.wanted, &members).await
+        match self.pools.set(&pool, wish.wanted, &members).await {
+            // The pool of a destroyed app goes before its dynos do: nobody is left to tell.
+            Err(PortError::NotFound(_)) if wish.wanted == 0 => Ok(()),
+            told => told,
+        }
     }
 }

@@ -9,6 +9,7 @@ use bollard::errors::Error;
 use bollard::query_parameters::WaitContainerOptionsBuilder;
 use futures_util::StreamExt as _;
 use paas_domain::{DynoKind, Timestamp};
+use paas_ports::PortError;
 use tokio::net::TcpStream;
 
 use super::Inner;
@@ -224,7 +225,7 @@ impl Inner {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         loop {
-            if let Ok(0) = self.pools.in_flight(&pool, &dyno.tag.dyno).await {
+            if let Ok(0) | Err(PortError::NotFound(_)) = self.pools.in_flight(&pool, &dyno.tag.dyno).await {
                 return;
             }
             let told = dyno.facts().stop;
