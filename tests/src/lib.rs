@@ -1,6 +1,8 @@
 //! What the test suites share: how they find the Docker engine, and how they clear away after themselves.
 
+pub mod api_world;
 pub mod core_world;
+pub mod database;
 pub mod dyno_image;
 pub mod engine;
 pub mod platform;

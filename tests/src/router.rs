@@ -21,8 +21,7 @@ pub const LATE: Duration = Duration::from_secs(20);
 /// A router in this process, and the client that a server would have of it.
 pub struct Rig {
     router: Mutex<Option<Router>>,
-    /// The server's side.
-    pub client: RouterClient,
+    client: Mutex<Option<Arc<RouterClient>>>,
     /// Where HTTP goes.
     pub address: SocketAddr,
     /// How it was started.
@@ -62,10 +61,24 @@ impl Rig {
         let client = RouterClient::connect(&options.control_socket, &options.install).await.expect("connected");
         let lines = Arc::default();
         collect(&client, &lines);
+        let client = Mutex::new(Some(Arc::new(client)));
         Self { router: Mutex::new(Some(router)), client, address, options, lines, _dir: dir }
     }
 
-    /// Replaces the client, as a server that was killed and started again does.
+    /// The server's side.
+    ///
+    /// # Panics
+    /// When it was dropped.
+    pub fn client(&self) -> Arc<RouterClient> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone().expect("a client")
+    }
+
+    /// The server goes away.
+    pub fn drop_client(&self) {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Another client, as a server that was killed and started again makes it.
     pub async fn another_client(&self) -> RouterClient {
         let client =
             RouterClient::connect(&self.options.control_socket, &self.options.install).await.expect("connected");
@@ -91,7 +104,7 @@ impl Rig {
     /// An app at `host` with these members, all wanted.
     pub async fn app(&self, host: &str, members: &[Member]) -> TestApp {
         let id = AppId::new();
-        let pool = self.client.place(&id, &ProcessType::web()).await.expect("placed");
+        let pool = self.client().place(&id, &ProcessType::web()).await.expect("placed");
         let app = TestApp { id, pool, host: host.to_owned() };
         self.set(&app, members).await;
         self.publish(&app, 1, |_| {}).await;
@@ -101,7 +114,7 @@ impl Rig {
     /// Makes these the members of the app, all wanted.
     pub async fn set(&self, app: &TestApp, members: &[Member]) {
         let wanted = u16::try_from(members.len()).expect("few members").max(1);
-        self.client.set(&app.pool, wanted, members).await.expect("set");
+        self.client().set(&app.pool, wanted, members).await.expect("set");
     }
 
     /// Publishes the app's route, changed somehow.
@@ -116,7 +129,7 @@ impl Rig {
             maintenance: false,
         };
         change(&mut route);
-        self.client.publish(&route).await.expect("published");
+        self.client().publish(&route).await.expect("published");
     }
 
     /// A client's connection.

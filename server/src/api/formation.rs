@@ -1,6 +1,6 @@
 //! `formation`: how many dynos of which size each process type has.
 
-use paas_domain::{ProcessType, QuantityChange};
+use paas_domain::{JobId, ProcessType, QuantityChange};
 use paas_proto as proto;
 use paas_store::{App, FormationLine, ProcessTable};
 use serde_json::Value;
@@ -49,7 +49,8 @@ pub(crate) async fn batch_update(call: Call<OnApp>) -> Reply {
 
 pub(crate) async fn update(call: Call<OnApp>) -> Reply {
     let wanted = call.path("formation");
-    if wanted.parse::<ProcessType>().is_ok() {
+    // A line's id, or a process type that can be.
+    if wanted.parse::<JobId>().is_err() {
         process_type(wanted, &call.params)?;
     }
     let (_, lines) = formation(&call).await?;
@@ -89,6 +90,9 @@ fn update_of(process_type: ProcessType, params: &Params) -> Result<FormationUpda
             let why = "can't be set here: what a process type runs comes from the Procfile of a deploy";
             return Err(params.invalid(refused, why));
         }
+    }
+    if params.is_negative("quantity") {
+        return Err(params.invalid("quantity", "must not be negative: use text such as \"-1\" to scale down"));
     }
     let quantity: Option<QuantityChange> = match params.number_or_text("quantity")? {
         None => None,

@@ -130,6 +130,11 @@ impl Params {
         }
     }
 
+    /// Whether it is a number below zero.
+    pub(crate) fn is_negative(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_f64).is_some_and(|number| number < 0.0)
+    }
+
     /// An object within.
     pub(crate) fn object(&self, name: &str) -> Result<Option<Self>, ApiError> {
         match self.get(name) {

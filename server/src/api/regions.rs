@@ -38,7 +38,8 @@ fn show() -> proto::Region {
         locale: "Here".to_owned(),
         name: NAME.to_owned(),
         private_capable: false,
-        provider: proto::Provider { name: "self".to_owned(), region: "self".to_owned() },
+        // The schema knows no other provider.
+        provider: proto::Provider { name: "amazon-web-services".to_owned(), region: "us-east-1".to_owned() },
         updated_at: SINCE.to_owned(),
     }
 }

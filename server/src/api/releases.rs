@@ -35,13 +35,10 @@ pub(crate) async fn list(call: Call<OnApp>) -> Reply {
     page.answer(shown)
 }
 
-/// By id, number, `v11`, or `current`.
+/// By id, number or `v11`.
 pub(crate) async fn info(call: Call<OnApp>) -> Reply {
     let mut uow = call.cx.store.read().await?;
-    let release = match call.path("release") {
-        "current" => uow.current_release(call.scope()).await?,
-        other => find_release(&mut uow, call.scope(), other).await?,
-    };
+    let release = find_release(&mut uow, call.scope(), call.path("release")).await?;
     let release = release.ok_or_else(|| ApiError::not_found("release"))?;
     Answer::ok(&show(&mut uow, &call.cx, call.scope(), call.app(), &release, &mut Users::default()).await?)
 }

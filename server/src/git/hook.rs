@@ -110,47 +110,71 @@ fn check(repository: &Repository, old: &str, new: &str, name: &RefName) -> Resul
         return Err(vec!["Push rejected: the commit has no files.".to_owned()]);
     }
     let before = Oid::from_str(old).and_then(|id| repository.find_commit(id)).and_then(|commit| commit.tree()).ok();
-    if let Some(path) = submodule(repository, &tree, before.as_ref(), &mut Vec::new()).map_err(unreadable)? {
-        return Err(vec![
+    let max_file = std::env::var(wire::MAX_FILE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    let mut walk = Walk { repository, odb: repository.odb().map_err(unreadable)?, max_file, at: Vec::new() };
+    match walk.obstacle(&tree, before.as_ref()).map_err(unreadable)? {
+        None => Ok(()),
+        Some(Obstacle::Submodule) => Err(vec![
             "Push rejected: the commit has a git submodule, and submodules are not supported here.".to_owned(),
-            format!("Put the files of {} into the repository itself, or install them", shown(&path)),
+            format!("Put the files of {} into the repository itself, or install them", shown(&walk.at)),
             "as a dependency with your language's package manager.".to_owned(),
-        ]);
+        ]),
+        Some(Obstacle::LargeFile(most)) => {
+            Err(vec![format!("Push rejected: {} is larger than {} MB.", shown(&walk.at), most >> 20)])
+        }
     }
-    Ok(())
 }
 
-/// The path of a submodule in a tree, going into those folders only that are not as they were.
-fn submodule(
-    repository: &Repository,
-    tree: &git2::Tree<'_>,
-    before: Option<&git2::Tree<'_>>,
-    at: &mut Vec<u8>,
-) -> Result<Option<Vec<u8>>, git2::Error> {
-    if at.iter().filter(|b| **b == b'/').count() > MAX_DEPTH {
-        return Err(git2::Error::from_str("folders are nested too deep"));
-    }
-    for entry in tree {
-        let length = at.len();
-        at.extend_from_slice(entry.name_bytes());
-        match entry.filemode() {
-            0o160_000 => return Ok(Some(std::mem::take(at))),
-            0o040_000 => {
-                let same_name = before.and_then(|before| before.get_name_bytes(entry.name_bytes()));
-                if same_name.as_ref().is_none_or(|old| old.id() != entry.id()) {
-                    let inner = repository.find_tree(entry.id())?;
-                    let before = same_name.and_then(|old| repository.find_tree(old.id()).ok());
-                    at.push(b'/');
-                    if let Some(found) = submodule(repository, &inner, before.as_ref(), at)? {
+/// What cannot be built.
+enum Obstacle {
+    Submodule,
+    LargeFile(u64),
+}
+
+/// A walk through a tree, into those folders only that are not as they were.
+struct Walk<'a> {
+    repository: &'a Repository,
+    odb: Odb<'a>,
+    max_file: Option<u64>,
+    /// Where the walk is, or stopped.
+    at: Vec<u8>,
+}
+
+impl Walk<'_> {
+    fn obstacle(
+        &mut self,
+        tree: &git2::Tree<'_>,
+        before: Option<&git2::Tree<'_>>,
+    ) -> Result<Option<Obstacle>, git2::Error> {
+        if self.at.iter().filter(|b| **b == b'/').count() > MAX_DEPTH {
+            return Err(git2::Error::from_str("folders are nested too deep"));
+        }
+        for entry in tree {
+            let was = before.and_then(|before| before.get_name_bytes(entry.name_bytes()));
+            if was.as_ref().is_some_and(|was| was.id() == entry.id() && was.filemode() == entry.filemode()) {
+                continue;
+            }
+            let length = self.at.len();
+            self.at.extend_from_slice(entry.name_bytes());
+            match (entry.filemode(), self.max_file) {
+                (0o160_000, _) => return Ok(Some(Obstacle::Submodule)),
+                (0o040_000, _) => {
+                    let inner = self.repository.find_tree(entry.id())?;
+                    let was = was.and_then(|was| self.repository.find_tree(was.id()).ok());
+                    self.at.push(b'/');
+                    if let Some(found) = self.obstacle(&inner, was.as_ref())? {
                         return Ok(Some(found));
                     }
                 }
+                (_, Some(most)) if self.odb.read_header(entry.id())?.0 as u64 > most => {
+                    return Ok(Some(Obstacle::LargeFile(most)));
+                }
+                _ => {}
             }
-            _ => {}
+            self.at.truncate(length);
         }
-        at.truncate(length);
+        Ok(None)
     }
-    Ok(None)
 }
 
 fn proc_receive() -> io::Result<()> {

@@ -259,7 +259,11 @@ impl Git {
         }
         let ticket = hooks.admit(pusher);
         let mut command = self.command(&app, service, headers);
-        command.env(wire::SOCKET_VARIABLE, SOCKET_FROM_REPOSITORY).env(wire::TOKEN_VARIABLE, &ticket.token).arg(".");
+        command
+            .env(wire::SOCKET_VARIABLE, SOCKET_FROM_REPOSITORY)
+            .env(wire::TOKEN_VARIABLE, &ticket.token)
+            .env(wire::MAX_FILE_VARIABLE, limits.max_file.to_string())
+            .arg(".");
         let running = process::start(command, true).map_err(Refusal::internal)?;
         let output = running.exchange(push.bytes, Some(body), limits.idle, removed, (slot, ticket)).await;
         output.response(service)

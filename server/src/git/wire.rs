@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 pub(super) const SOCKET_VARIABLE: &str = "PAAS_HOOK_SOCKET";
 /// Names the variable that holds the push's token, good once.
 pub(super) const TOKEN_VARIABLE: &str = "PAAS_HOOK_TOKEN";
+/// Names the variable that holds how many bytes a file of a deployed commit may have.
+pub(super) const MAX_FILE_VARIABLE: &str = "PAAS_HOOK_MAX_FILE";
 /// The object id that stands for "none".
 pub(super) const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
 

@@ -71,7 +71,7 @@ pub async fn stop_dynos(cx: &Cx, app: &AppScope, which: &Which) -> Result<(), Op
             Which::One(name) => dyno.name == *name,
         })
         .collect();
-    if chosen.is_empty() && *which != Which::All {
+    if chosen.is_empty() && matches!(which, Which::One(_)) {
         return Err(OpError::NotFound("dyno"));
     }
     for dyno in chosen {

@@ -19,7 +19,6 @@ use paas_domain::{AppId, BuildId, Clock as _, Digest, SystemClock, Timestamp, ou
 use paas_phase::wire::{self, KnownLayer, Manifest, Request};
 use paas_ports::{BuildFailure, BuildSpec, BuildVerdict, PortError};
 use secrecy::ExposeSecret as _;
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 
@@ -32,7 +31,7 @@ use crate::upload::{CA_BUNDLE, Upload};
 /// Bytes of the engine's own log of one build. More than our helper lets through: what goes past it is an attack.
 const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// The most bytes of the helper's report.
-const MANIFEST_BYTES: u64 = 16 * 1024 * 1024;
+const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
 /// How long after the end of the output the engine may take to say how a container ended.
 const ENDING: Duration = Duration::from_secs(30);
 /// Variables that the lifecycle hands on from the container's environment to every buildpack.
@@ -60,37 +59,50 @@ impl DockerBuilder {
     /// Runs the build, or follows it, or reads how it ended.
     pub(crate) async fn run(&self, spec: &BuildSpec, output: mpsc::Sender<Bytes>) -> Result<BuildVerdict, PortError> {
         let name = self.container_name(&spec.app, &spec.build);
-        let started = match self.state(&name).await? {
-            Some(state) => !matches!(state.status, None | Some(ContainerStateStatusEnum::CREATED)),
-            None => false,
-        };
-        if !started {
-            let (path, most) = (spec.source.clone(), self.settings.limits.source_bytes);
-            let checked = tokio::task::spawn_blocking(move || source::check(&path, most)).await;
-            match checked.map_err(|e| disk("checking the source", e))? {
-                Ok(()) => self.start(spec, &name).await?,
-                Err(SourceError::Refused(why)) => return Ok(BuildVerdict::Failed(BuildFailure::Source(why.0))),
-                Err(SourceError::Io(e)) => return Err(disk("checking the source", e)),
+        let left = match self.state(&name).await? {
+            Some(state) if !matches!(state.status, None | Some(ContainerStateStatusEnum::CREATED)) => {
+                (state.running == Some(true)).then(|| left(&state, spec.timeout))
             }
-        }
-        let state = self.state(&name).await?.ok_or_else(|| lost("it was removed"))?;
+            _ => {
+                if let Some(refused) = self.start(spec, &name).await? {
+                    return Ok(BuildVerdict::Failed(BuildFailure::Source(refused)));
+                }
+                Some(spec.timeout)
+            }
+        };
         let follow = self.follow(&name, output);
         tokio::pin!(follow);
-        tokio::select! {
-            ended = &mut follow => ended?,
-            () = tokio::time::sleep(left(&state, spec.timeout)), if state.running == Some(true) => {
+        let report = tokio::select! {
+            report = &mut follow => report?,
+            () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {
                 self.kill(&name).await?;
-                follow.await?;
+                follow.await?
             }
+        };
+        match report {
+            // The container needs a moment more to go; an export waits for it while it reads.
+            Some(manifest) if manifest.status == wire::EXIT_BUILT => Ok(BuildVerdict::Succeeded),
+            report => self.failure(&name, report.as_ref(), spec.timeout).await.map(BuildVerdict::Failed),
         }
-        self.verdict(&name, spec.timeout).await
     }
 
-    async fn start(&self, spec: &BuildSpec, name: &str) -> Result<(), PortError> {
-        let (builder, ()) =
-            tokio::try_join!(BuilderImage::find(&self.docker, &self.settings.builder_image), self.ensure_network())?;
-        let reference = self.settings.run_image.clone().unwrap_or_else(|| builder.run_image.clone());
-        let run = BaseImage::find(&self.docker, &reference).await?;
+    /// Makes the container, puts everything in and starts it. Answers with why the source is refused, if it is.
+    async fn start(&self, spec: &BuildSpec, name: &str) -> Result<Option<String>, PortError> {
+        let begun = std::time::Instant::now();
+        let (path, most) = (spec.source.clone(), self.settings.limits.source_bytes);
+        let checked = tokio::task::spawn_blocking(move || source::check(&path, most));
+        let images = async {
+            let builder = BuilderImage::find(&self.docker, &self.settings.builder_image).await?;
+            let reference = self.settings.run_image.as_ref().unwrap_or(&builder.run_image);
+            let run = BaseImage::find(&self.docker, reference).await?;
+            Ok((builder, run))
+        };
+        let ((builder, run), ()) = tokio::try_join!(images, self.ensure_network())?;
+        match checked.await.map_err(|e| disk("checking the source", e))? {
+            Ok(()) => {}
+            Err(SourceError::Refused(why)) => return Ok(Some(why.0)),
+            Err(SourceError::Io(e)) => return Err(disk("checking the source", e)),
+        }
         let folder = self.app_folder(&spec.app);
         let memo = folder.memo(builder.short()).await;
         // A layer that is only in its tar is known only as long as the tar is there.
@@ -101,8 +113,10 @@ impl DockerBuilder {
             memo.layers.iter().filter(|layer| usable(layer)).map(|layer| layer.known.clone()).collect();
         let output_limit = self.settings.limits.output_bytes;
         let request = Request { analyzed: run.analyzed(), layers, stores: memo.stores, output_limit };
+        let prepared = begun.elapsed();
 
         self.create(spec, name, &builder).await?;
+        let created = begun.elapsed();
         let upload = Upload {
             source: spec.source.clone(),
             phase: self.settings.tools.join("phase"),
@@ -115,10 +129,11 @@ impl DockerBuilder {
         let body = bollard::body_try_stream(upload.stream());
         let uploaded = self.docker.upload_to_container(name, Some(options), body).await;
         uploaded.map_err(|e| failed("putting the source into the build", e))?;
-        match self.docker.start_container(name, None::<StartContainerOptions>).await {
-            Ok(()) => Ok(()),
-            Err(e) => Err(failed("starting the build", e)),
-        }
+        let put = begun.elapsed();
+        let started = self.docker.start_container(name, None::<StartContainerOptions>).await;
+        started.map_err(|e| failed("starting the build", e))?;
+        tracing::debug!(?prepared, ?created, ?put, started = ?begun.elapsed(), "build started");
+        Ok(None)
     }
 
     /// What buildpacks see as the platform's variables.
@@ -219,14 +234,49 @@ impl DockerBuilder {
         }
     }
 
-    /// Sends the whole log, and whatever comes until the container ends.
-    async fn follow(&self, name: &str, output: mpsc::Sender<Bytes>) -> Result<(), PortError> {
+    /// Sends the whole output, and whatever comes until the build ends. Answers with the helper's last line;
+    /// without one, something ended the container before the helper could.
+    async fn follow(&self, name: &str, output: mpsc::Sender<Bytes>) -> Result<Option<Manifest>, PortError> {
         let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
         let mut log = self.docker.logs(name, Some(options));
+        let mut last = LastLine::default();
         while let Some(part) = log.next().await {
-            let part = part.map_err(|e| failed("following the build", e))?;
-            // Nobody listening stops no build.
-            let _ = output.send(part.into_bytes()).await;
+            let part = part.map_err(|e| failed("following the build", e))?.into_bytes();
+            if last.take(&part) {
+                return Ok(last.manifest());
+            }
+            if !last.begun() {
+                // Nobody listening stops no build.
+                let _ = output.send(part).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the helper reported when the build ended. Not to be believed.
+    pub(crate) async fn manifest(&self, name: &str) -> Result<Manifest, PortError> {
+        let doing = "reading what the build left";
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        let mut log = self.docker.logs(name, Some(options));
+        let mut last = LastLine::default();
+        while let Some(part) = log.next().await {
+            let part = part.map_err(|e| match e {
+                e if is_absent(&e) => PortError::NotFound("the build's container".to_owned()),
+                e => failed(doing, e),
+            })?;
+            if last.take(&part.into_bytes()) {
+                break;
+            }
+        }
+        last.manifest().ok_or_else(|| PortError::permanent(doing, "it did not say how it ended"))
+    }
+
+    /// Waits until a build that reported its end is gone: a moment, or it is made to go.
+    pub(crate) async fn settle(&self, name: &str) -> Result<(), PortError> {
+        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let mut ended = self.docker.wait_container(name, Some(options));
+        if tokio::time::timeout(ENDING, ended.next()).await.is_err() {
+            self.kill(name).await?;
         }
         Ok(())
     }
@@ -241,49 +291,32 @@ impl DockerBuilder {
         }
     }
 
-    async fn verdict(&self, name: &str, timeout: Duration) -> Result<BuildVerdict, PortError> {
-        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-        let mut ended = self.docker.wait_container(name, Some(options));
-        // Its answer is read from the container's state, which tells more.
-        let _ = tokio::time::timeout(ENDING, ended.next()).await;
+    /// Why a build failed, from the helper's report and from how the container ended.
+    async fn failure(
+        &self,
+        name: &str,
+        report: Option<&Manifest>,
+        timeout: Duration,
+    ) -> Result<BuildFailure, PortError> {
+        self.settle(name).await?;
         let state = self.state(name).await?.ok_or_else(|| lost("it was removed"))?;
         if state.running == Some(true) {
             return Err(lost("its output ended before it did"));
         }
-        let code = state.exit_code.unwrap_or(-1);
-        if code == i64::from(wire::EXIT_BUILT) {
-            return Ok(BuildVerdict::Succeeded);
+        if state.oom_killed == Some(true) {
+            return Ok(BuildFailure::OutOfMemory);
         }
-        let failure = if state.oom_killed == Some(true) {
-            BuildFailure::OutOfMemory
-        } else if code == i64::from(wire::EXIT_NOT_DETECTED) {
-            BuildFailure::NotDetected
-        } else if code == i64::from(wire::EXIT_BUILDPACK_FAILED) {
-            let status = self.manifest(name).await.ok().and_then(|manifest| manifest.failed_status);
-            BuildFailure::Buildpack(status.unwrap_or(1))
-        } else if code == i64::from(wire::EXIT_BROKEN) {
-            return Err(PortError::permanent("running the builder's lifecycle", "it failed; the output says why"));
-        } else if ran_for(&state) >= timeout {
-            BuildFailure::TimedOut
-        } else {
-            // Our helper ends with no other status: the engine or the machine went down under the build.
-            self.remove_container(name).await?;
-            return Err(lost(&format!("it was killed from outside (status {code})")));
-        };
-        Ok(BuildVerdict::Failed(failure))
-    }
-
-    /// What the helper left. Not to be believed.
-    pub(crate) async fn manifest(&self, name: &str) -> Result<Manifest, PortError> {
-        let doing = "reading what the build left";
-        let archive = self.download(name, wire::MANIFEST);
-        let mut tar = Vec::new();
-        archive.take(MANIFEST_BYTES).read_to_end(&mut tar).await.map_err(|e| disk(doing, e))?;
-        let broken = |e: &dyn std::fmt::Display| PortError::permanent(doing, e);
-        let mut archive = tar::Archive::new(tar.as_slice());
-        let mut entries = archive.entries().map_err(|e| broken(&e))?;
-        let entry = entries.next().ok_or_else(|| broken(&"nothing is there"))?.map_err(|e| broken(&e))?;
-        serde_json::from_reader(entry).map_err(|e| broken(&e))
+        match report.map(|report| (report.status, report.failed_status)) {
+            Some((wire::EXIT_NOT_DETECTED, _)) => Ok(BuildFailure::NotDetected),
+            Some((wire::EXIT_BUILDPACK_FAILED, status)) => Ok(BuildFailure::Buildpack(status.unwrap_or(1))),
+            Some(_) => Err(PortError::permanent("running the builder's lifecycle", "it failed; the output says why")),
+            None if ran_for(&state) >= timeout => Ok(BuildFailure::TimedOut),
+            None => {
+                // The engine or the machine went down under the build: it is run again.
+                self.remove_container(name).await?;
+                Err(lost(&format!("it was killed from outside (status {})", state.exit_code.unwrap_or(-1))))
+            }
+        }
     }
 
     /// The engine's tar of a path in a container, running or not.
@@ -342,6 +375,30 @@ impl DockerBuilder {
             }
         }
         Ok(())
+    }
+}
+
+/// The helper's last line, out of the parts of a log.
+#[derive(Default)]
+struct LastLine(Option<Vec<u8>>);
+
+impl LastLine {
+    /// Takes a part; whether the line is whole. The engine's parts begin with a line, or go on with one.
+    fn take(&mut self, part: &[u8]) -> bool {
+        match (&mut self.0, part.strip_prefix(wire::MARK.as_bytes())) {
+            (Some(line), _) => line.extend_from_slice(part),
+            (None, Some(start)) => self.0 = Some(start.to_vec()),
+            (None, None) => return false,
+        }
+        self.0.as_ref().is_some_and(|line| line.ends_with(b"\n") || line.len() > MANIFEST_BYTES)
+    }
+
+    fn begun(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn manifest(&self) -> Option<Manifest> {
+        serde_json::from_slice(self.0.as_deref()?).ok()
     }
 }
 

@@ -10,11 +10,10 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bollard::models::ContainerStateStatusEnum;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use paas_domain::{BuildId, Digest};
-use paas_phase::wire::{BuildpackOutput, KnownLayer, Manifest};
+use paas_phase::wire::{self, BuildpackOutput, KnownLayer, Manifest};
 use paas_ports::{BuildSpec, BuiltImage, ImagePlan, LayerSource, PlannedLayer, PortError};
 use tar::Builder;
 use tokio::io::AsyncRead;
@@ -61,10 +60,6 @@ impl DockerBuilder {
         output: mpsc::Sender<Bytes>,
     ) -> Result<BuiltImage, PortError> {
         let name = self.container_name(&spec.app, &spec.build);
-        let state = self.state(&name).await?.ok_or_else(|| PortError::NotFound(format!("build {}", spec.build)))?;
-        if state.status != Some(ContainerStateStatusEnum::EXITED) || state.exit_code != Some(0) {
-            return Err(PortError::permanent("exporting the image", "this build did not succeed"));
-        }
         let builder = BuilderImage::find(&self.docker, self.image_of(&name).await?.as_str()).await?;
         let reference = self.settings.run_image.clone().unwrap_or_else(|| builder.run_image.clone());
         let export = Export {
@@ -110,12 +105,16 @@ struct Export<'a> {
 impl Export<'_> {
     async fn attempt(&self, memo: &Memo) -> Result<BuiltImage, Attempt> {
         let begun = Instant::now();
-        let (manifest, app, launcher) = tokio::try_join!(
-            self.driver.manifest(&self.container),
+        let manifest = self.driver.manifest(&self.container).await?;
+        if manifest.status != wire::EXIT_BUILT {
+            return Err(PortError::permanent("exporting the image", "this build did not succeed").into());
+        }
+        check(&manifest)?;
+        let (app, launcher, ()) = tokio::try_join!(
             self.tar("/workspace", Path::new("workspace")),
             self.driver.launcher_layer(Some(&self.builder)),
+            self.driver.settle(&self.container),
         )?;
-        check(&manifest)?;
         let metadata: BuildMetadata = toml::from_str(&manifest.metadata)
             .map_err(|e| PortError::permanent("reading what the build left", e.message()))?;
         let read = begun.elapsed();

@@ -59,7 +59,6 @@ impl Upload {
             let mut header = crate::tarball::header(tar::EntryType::Directory, 0o755, 0, self.owner);
             tar.append_data(&mut header, path, io::empty())
         };
-        own(&mut tar, "paas/out/")?;
         add_folders(&mut tar, Path::new("platform/env"), ROOT)?;
         for (name, value) in &self.env {
             add_file(&mut tar, &format!("platform/env/{name}"), 0o400, value.as_bytes(), self.owner)?;

@@ -47,40 +47,35 @@ impl EngineRegistry {
         format!("{}:{}", repository(install, app), short(&image.0))
     }
 
-    async fn exists(&self, id: &Digest) -> Result<bool, PortError> {
-        match self.docker.inspect_image(id.as_str()).await {
-            Ok(_) => Ok(true),
-            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
-            Err(e) => Err(failed("looking for the image", e)),
-        }
-    }
-
     async fn tag(&self, app: &AppId, id: &Digest) -> Result<(), PortError> {
         let repository = repository(&self.install, app);
         let options = TagImageOptionsBuilder::new().repo(&repository).tag(short(id)).build();
         self.docker.tag_image(id.as_str(), Some(options)).await.map_err(|e| failed("tagging the image", e))
     }
 
-    /// How many of these layers, from the bottom, some image of the engine already has.
-    async fn present(&self, wanted: &[String]) -> Result<usize, PortError> {
+    /// How many of these layers, from the bottom, some image of the engine already has; `None` when the
+    /// whole image is there.
+    async fn present(&self, id: &Digest, wanted: &[String]) -> Result<Option<usize>, PortError> {
         let images = self.docker.list_images(Some(ListImagesOptionsBuilder::new().build())).await;
         let images = images.map_err(|e| failed("listing the images", e))?;
         let mut most = 0;
         for image in images {
+            if image.id == id.as_str() {
+                return Ok(None);
+            }
             let known = self.chains().get(&image.id).cloned();
             let chain = match known {
                 Some(chain) => chain,
                 None => match self.docker.inspect_image(&image.id).await {
                     Ok(found) => found.root_fs.and_then(|fs| fs.layers).unwrap_or_default(),
-                    // Removed since it was listed.
-                    Err(Error::DockerResponseServerError { status_code: 404, .. }) => continue,
-                    Err(e) => return Err(failed("looking at an image's layers", e)),
+                    // Removed since it was listed, or just being removed: costs sending a layer more.
+                    Err(_) => continue,
                 },
             };
             most = most.max(chain.iter().zip(wanted).take_while(|(have, want)| have == want).count());
             self.chains().insert(image.id, chain);
         }
-        Ok(most)
+        Ok(Some(most))
     }
 
     fn chains(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<String>>> {
@@ -162,11 +157,10 @@ impl Registry for EngineRegistry {
         if diff_ids(&plan.config) != wanted {
             return Err(PortError::permanent(doing, "the config names other layers than the plan"));
         }
-        if self.exists(&id).await? {
+        let Some(blank) = self.present(&id, &wanted).await? else {
             self.tag(app, &id).await?;
             return Ok(ImageRef(id));
-        }
-        let blank = self.present(&wanted).await?;
+        };
         let mut result = self.load(app, &id, plan, blank, layers).await;
         if let Err(LoadError::WrongLayer(why)) = &result
             && why.contains(EMPTY_DIGEST)
@@ -175,14 +169,10 @@ impl Registry for EngineRegistry {
             result = self.load(app, &id, plan, 0, layers).await;
         }
         match result {
-            Ok(()) => {}
-            Err(LoadError::WrongLayer(why)) => return Err(PortError::permanent(doing, why)),
-            Err(LoadError::Port(e)) => return Err(e),
+            Ok(()) => Ok(ImageRef(id)),
+            Err(LoadError::WrongLayer(why)) => Err(PortError::permanent(doing, why)),
+            Err(LoadError::Port(e)) => Err(e),
         }
-        if !self.exists(&id).await? {
-            return Err(PortError::transient(doing, "the engine took the image under another id"));
-        }
-        Ok(ImageRef(id))
     }
 
     async fn resolve(&self, app: &AppId, image: &ImageRef) -> Result<bool, PortError> {

@@ -2,27 +2,23 @@
 //!
 //! Runs on a thread of its own: whatever happens here, requests are served.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use paas_domain::AppId;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, watch};
 
-use crate::frame::{self, Answer, Ask, Hello, LineFrame, Request, Say};
-use crate::log::Lost;
+use crate::frame::{self, Answer, Ask, Hello, Request, Say, SayLines};
+use crate::log::Written;
 use crate::registry::Registry;
 use crate::table::Drained;
 use crate::worker::Worker;
 
-/// Lines of one frame.
-const BATCH_LINES: usize = 4_000;
 /// How long lines are collected before they are sent.
 const COLLECT: Duration = Duration::from_millis(20);
 
@@ -46,14 +42,31 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct OutboxState {
-    subscriber: Option<(u64, UnboundedSender<Say>)>,
+    subscriber: Option<(u64, Sender)>,
     connections: u64,
     batches: u64,
-    /// Sent, and not known to have arrived: sent again to the next subscriber.
-    pending: Option<LineFrame>,
+    pending: Option<Batch>,
+}
+
+/// Lines that were sent and are not known to have arrived: sent again to the next subscriber. Until they have,
+/// the lines behind them stay with the workers, where they are counted and bounded.
+struct Batch {
+    number: u64,
+    lines: usize,
+    frame: Arc<[u8]>,
+    /// The connection that got it last.
     sent_to: u64,
-    lines: Vec<(AppId, i64, String)>,
-    lost: HashMap<AppId, Lost>,
+}
+
+/// To the task that writes a connection: whole frames.
+type Sender = UnboundedSender<Arc<[u8]>>;
+
+fn send(to: &Sender, say: &Say) {
+    match frame::encode(say) {
+        // Fails only when the connection is being closed.
+        Ok(frame) => drop(to.send(frame.into())),
+        Err(error) => tracing::error!(%error, "writing a frame"),
+    }
 }
 
 impl Outbox {
@@ -61,7 +74,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn subscribe(&self, connection: u64, to: UnboundedSender<Say>) {
+    fn subscribe(&self, connection: u64, to: Sender) {
         self.lock().subscriber = Some((connection, to));
         self.changed.notify_one();
     }
@@ -74,42 +87,43 @@ impl Outbox {
     }
 
     /// The subscriber has this batch; returns how many lines it was.
-    fn took(&self, batch: u64) -> usize {
+    fn took(&self, number: u64) -> usize {
         let mut state = self.lock();
-        if state.pending.as_ref().is_none_or(|pending| pending.batch != batch) {
+        if state.pending.as_ref().is_none_or(|pending| pending.number != number) {
             return 0;
         }
         self.changed.notify_one();
-        state.pending.take().map_or(0, |pending| pending.lines.len())
+        state.pending.take().map_or(0, |pending| pending.lines)
     }
 
-    fn say(&self, say: Say) {
+    fn say(&self, say: &Say) {
         if let Some((_, to)) = &self.lock().subscriber {
-            let _ = to.send(say);
+            send(to, say);
         }
     }
 }
 
 impl OutboxState {
-    /// Sends the next batch when the last one has arrived.
-    fn send(&mut self) {
-        let Some((id, to)) = self.subscriber.clone() else { return };
-        if self.pending.is_none() && !(self.lines.is_empty() && self.lost.is_empty()) {
-            let count = self.lines.len().min(BATCH_LINES);
+    /// Sends the next batch when the last one has arrived, or the last one again to a new subscriber.
+    fn send(&mut self, workers: &[Arc<Worker>]) -> io::Result<()> {
+        let Some((id, to)) = &self.subscriber else { return Ok(()) };
+        if self.pending.is_none() {
+            let taken: Vec<Written> = workers.iter().map(|w| w.lines.take()).filter(|w| !w.is_empty()).collect();
+            if taken.is_empty() {
+                return Ok(());
+            }
             self.batches += 1;
-            self.pending = Some(LineFrame {
-                batch: self.batches,
-                lines: self.lines.drain(..count).collect(),
-                lost: self.lost.drain().map(|(app, lost)| (app, lost.count, lost.since_ms)).collect(),
-            });
-            self.sent_to = 0;
+            let lines = taken.iter().map(Written::count).sum();
+            let frame = frame::encode(&SayLines::new(self.batches, &taken))?.into();
+            self.pending = Some(Batch { number: self.batches, lines, frame, sent_to: 0 });
         }
-        if let Some(pending) = &self.pending
-            && self.sent_to != id
-            && to.send(Say::Lines(pending.clone())).is_ok()
+        if let Some(pending) = &mut self.pending
+            && pending.sent_to != *id
+            && to.send(pending.frame.clone()).is_ok()
         {
-            self.sent_to = id;
+            pending.sent_to = *id;
         }
+        Ok(())
     }
 }
 
@@ -139,11 +153,11 @@ impl Control {
 
     async fn connection(&self, stream: UnixStream) -> io::Result<()> {
         let (read, mut write) = stream.into_split();
-        let (says, mut outgoing) = mpsc::unbounded_channel();
-        let _ = says.send(Say::Hello(self.hello.clone()));
+        let (says, mut outgoing) = mpsc::unbounded_channel::<Arc<[u8]>>();
+        send(&says, &Say::Hello(self.hello.clone()));
         let writer = tokio::spawn(async move {
-            while let Some(say) = outgoing.recv().await {
-                if frame::write(&mut write, &say).await.is_err() {
+            while let Some(frame) = outgoing.recv().await {
+                if write.write_all(&frame).await.is_err() {
                     break;
                 }
             }
@@ -159,7 +173,7 @@ impl Control {
             match frame::read::<Request>(&mut read).await {
                 Ok(Some(Request { number, ask })) => {
                     let result = self.answer(id, &says, ask).map_err(Into::into);
-                    let _ = says.send(Say::Answer { number, result });
+                    send(&says, &Say::Answer { number, result });
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
@@ -171,7 +185,7 @@ impl Control {
         result
     }
 
-    fn answer(&self, id: u64, says: &UnboundedSender<Say>, ask: Ask) -> Result<Answer, paas_ports::PortError> {
+    fn answer(&self, id: u64, says: &Sender, ask: Ask) -> Result<Answer, paas_ports::PortError> {
         Ok(match ask {
             Ask::Place { app, process_type } => Answer::Pool(self.registry.place(&app, &process_type)),
             Ask::Publish { route } => {
@@ -220,20 +234,14 @@ impl Control {
 
     /// Takes what the workers wrote and sends what can be sent.
     pub(crate) fn collect_once(&self) {
-        let mut state = self.outbox.lock();
-        for worker in &self.workers {
-            let (lines, lost) = worker.lines.take().into_parts();
-            state.lines.extend(lines);
-            for (app, lost) in lost {
-                state.lost.entry(app).or_insert(Lost { count: 0, ..lost }).count += lost.count;
-            }
+        if let Err(error) = self.outbox.lock().send(&self.workers) {
+            tracing::error!(%error, "sending log lines");
         }
-        state.send();
     }
 
     async fn tell_drained(self: Arc<Self>, mut drained: UnboundedReceiver<Drained>) {
         while let Some(Drained { pool, dyno }) = drained.recv().await {
-            self.outbox.say(Say::Drained { pool, dyno });
+            self.outbox.say(&Say::Drained { pool, dyno });
         }
     }
 

@@ -15,12 +15,11 @@ use paas_ports::PortError;
 
 use crate::client::{RouterClient, check, greet};
 use crate::options::RouterOptions;
+use crate::process;
 
-/// How long a new router may take to answer.
+/// How long an old router may take to let go, and a new one to answer.
 const START_WITHIN: Duration = Duration::from_secs(10);
-/// How long an old router may take to let go of its socket.
-const HAND_OVER_WITHIN: Duration = Duration::from_secs(40);
-/// How long its requests may go on while it does.
+/// How long the requests of a router that is replaced may go on.
 const HAND_OVER_GRACE: Duration = Duration::from_secs(30);
 /// A router that dies at once is not started again at once.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +36,7 @@ const START_PAUSE: Duration = Duration::from_secs(1);
 /// the last line that it wrote.
 pub async fn ensure_router(program: PathBuf, options: RouterOptions) -> Result<RouterClient, PortError> {
     let socket = options.control_socket.clone();
+    let began = Instant::now();
     let mut launcher = Launcher { program, options, child: None, started: None };
     if let Ok((stream, hello)) = greet(&socket).await {
         let same = hello.version == env!("CARGO_PKG_VERSION") && launcher.listens_as(&hello.listen);
@@ -47,16 +47,13 @@ pub async fn ensure_router(program: PathBuf, options: RouterOptions) -> Result<R
                 tracing::info!(version = hello.version, "replacing the router that runs");
                 let old = RouterClient::new(socket.clone(), stream, hello, None);
                 old.shut_down(HAND_OVER_GRACE).await?;
-                drop(old);
-                let deadline = Instant::now() + HAND_OVER_WITHIN;
-                while socket.exists() && Instant::now() < deadline {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                while socket.exists() && began.elapsed() < START_WITHIN {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
         }
     }
     let doing = "starting the router";
-    let deadline = Instant::now() + START_WITHIN;
     loop {
         launcher.start_if_dead().map_err(|e| PortError::transient(doing, e))?;
         if let Ok((stream, hello)) = greet(&socket).await {
@@ -66,7 +63,7 @@ pub async fn ensure_router(program: PathBuf, options: RouterOptions) -> Result<R
         if let Some(end) = launcher.ended() {
             return Err(PortError::transient(doing, end));
         }
-        if Instant::now() > deadline {
+        if began.elapsed() > START_WITHIN {
             return Err(PortError::transient(doing, "it does not answer"));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -92,9 +89,13 @@ impl Launcher {
         if self.started.is_some_and(|started| started.elapsed() < START_PAUSE) {
             return Ok(());
         }
-        self.started = Some(Instant::now());
         let dir = &self.options.state_dir;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        if process::is_taken(dir)? {
+            // One that starts, or one that is about to let go.
+            return Ok(());
+        }
+        self.started = Some(Instant::now());
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = Command::new(&self.program)
             .arg("router")

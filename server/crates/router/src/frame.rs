@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use paas_domain::{AppId, DynoId, InstallId, ProcessType};
 use paas_ports::{Attachment, Member, PortError, Route};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::log::Written;
 
 /// What both sides must agree on to understand each other.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -100,13 +102,40 @@ pub(crate) enum Refused {
 }
 
 /// Router log lines, in the order they were written by each worker.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LineFrame {
     pub(crate) batch: u64,
     /// App, milliseconds since 1970, text.
     pub(crate) lines: Vec<(AppId, i64, String)>,
     /// App, how many lines were lost, since when.
     pub(crate) lost: Vec<(AppId, u64, i64)>,
+}
+
+/// [`Say::Lines`] out of what the workers wrote, without a copy of each line.
+#[derive(Serialize)]
+#[serde(rename = "Say", rename_all = "snake_case")]
+pub(crate) enum SayLines<'a> {
+    Lines(WrittenFrame<'a>),
+}
+
+/// A [`LineFrame`] on its way out.
+#[derive(Serialize)]
+pub(crate) struct WrittenFrame<'a> {
+    batch: u64,
+    #[serde(serialize_with = "lines")]
+    lines: &'a [Written],
+    lost: Vec<(&'a AppId, u64, i64)>,
+}
+
+impl<'a> SayLines<'a> {
+    pub(crate) fn new(batch: u64, written: &'a [Written]) -> Self {
+        let lost = written.iter().flat_map(|w| &w.lost).map(|(app, lost)| (app, lost.count, lost.since_ms)).collect();
+        Self::Lines(WrittenFrame { batch, lines: written, lost })
+    }
+}
+
+fn lines<S: Serializer>(written: &&[Written], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(written.iter().flat_map(Written::lines))
 }
 
 impl From<PortError> for Refused {
@@ -157,4 +186,30 @@ pub(crate) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
 /// Writes a frame.
 pub(crate) async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     to.write_all(&encode(message)?).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::log::{Lines, LogShare};
+    use crate::table::App;
+
+    #[test]
+    fn lines_read_back_as_they_were_written() {
+        let (lines, share) = (Lines::default(), LogShare::new(2));
+        let app = Arc::new(App { id: AppId::new(), live: ArcSwap::default() });
+        for text in ["first \"line\"", "second", "lost", "lost too"] {
+            lines.add(&share, &app, 7, |out| out.extend_from_slice(text.as_bytes()));
+        }
+        let written = [lines.take()];
+        let frame = encode(&SayLines::new(3, &written)).expect("encoded");
+        let Say::Lines(read) = serde_json::from_slice(&frame[4..]).expect("decoded") else { panic!("other words") };
+        assert_eq!((read.batch, read.lost), (3, vec![(app.id.clone(), 2, 7)]));
+        let expected = [(app.id.clone(), 7, "first \"line\"".to_owned()), (app.id.clone(), 7, "second".to_owned())];
+        assert_eq!(read.lines, expected);
+    }
 }

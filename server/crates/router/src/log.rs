@@ -3,6 +3,7 @@
 //! A worker writes its lines into one growing text, so that a line costs no allocation. The control side takes
 //! the text as a whole. What does not fit is counted for its app, and said later.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,6 +104,9 @@ impl LogShare {
     }
 }
 
+/// Bytes of one worker's lines; beyond it lines are lost, however few they are.
+const MAX_TEXT: usize = 4 * 1024 * 1024;
+
 /// One worker's lines.
 #[derive(Default)]
 pub(crate) struct Lines(Mutex<Written>);
@@ -112,7 +116,7 @@ pub(crate) struct Lines(Mutex<Written>);
 pub(crate) struct Written {
     text: Vec<u8>,
     ends: Vec<(Arc<App>, i64, usize)>,
-    lost: HashMap<AppId, Lost>,
+    pub(crate) lost: HashMap<AppId, Lost>,
 }
 
 /// Lines of one app that were dropped.
@@ -131,19 +135,19 @@ impl Lines {
     /// Adds a line, or counts it as lost when the server has been away for too long.
     pub(crate) fn add(&self, share: &LogShare, app: &Arc<App>, at_ms: i64, write: impl FnOnce(&mut Vec<u8>)) {
         let mut written = self.lock();
-        if share.waiting.fetch_add(1, Ordering::Relaxed) >= share.max {
+        let first = written.is_empty();
+        if share.waiting.fetch_add(1, Ordering::Relaxed) >= share.max || written.text.len() > MAX_TEXT {
             share.waiting.fetch_sub(1, Ordering::Relaxed);
             written.lost.entry(app.id.clone()).or_insert(Lost { count: 0, since_ms: at_ms }).count += 1;
         } else {
             write(&mut written.text);
             let end = written.text.len();
             written.ends.push((app.clone(), at_ms, end));
-            if written.ends.len() > 1 {
-                return;
-            }
         }
         drop(written);
-        share.some.notify_one();
+        if first {
+            share.some.notify_one();
+        }
     }
 
     /// Takes all lines.
@@ -153,19 +157,21 @@ impl Lines {
 }
 
 impl Written {
-    /// The lines, and what was lost.
-    pub(crate) fn into_parts(self) -> (Vec<(AppId, i64, String)>, HashMap<AppId, Lost>) {
-        let mut start = 0;
-        let lines = self
-            .ends
-            .into_iter()
-            .map(|(app, at_ms, end)| {
-                let text = String::from_utf8_lossy(&self.text[start..end]).into_owned();
-                start = end;
-                (app.id.clone(), at_ms, text)
-            })
-            .collect();
-        (lines, self.lost)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.lost.is_empty()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// App, milliseconds since 1970, text.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&AppId, i64, Cow<'_, str>)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, _, end)| *end));
+        self.ends
+            .iter()
+            .zip(starts)
+            .map(|((app, at_ms, end), start)| (&app.id, *at_ms, String::from_utf8_lossy(&self.text[start..*end])))
     }
 }
 

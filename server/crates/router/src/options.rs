@@ -52,7 +52,7 @@ pub struct Limits {
     pub keep_alive_ms: u64,
     /// Milliseconds that an unused connection to a dyno is kept. Below the 5 s after which Node closes it. Ours.
     pub dyno_keep_ms: u64,
-    /// Unused connections to dynos that are kept in all. Ours.
+    /// Unused connections to dynos that are kept in all; never more than a quarter of the open files. Ours.
     pub dyno_keep_max: usize,
     /// Bytes of one header line and of the request line. Heroku: 8,192.
     pub line_bytes: usize,
@@ -82,7 +82,7 @@ impl Default for Limits {
             header_read_ms: 30_000,
             keep_alive_ms: 90_000,
             dyno_keep_ms: 4_000,
-            dyno_keep_max: 2_048,
+            dyno_keep_max: 8_192,
             line_bytes: 8_192,
             header_count: 1_000,
             head_bytes: 65_536,

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -60,8 +59,8 @@ pub struct Router {
     control: Arc<Control>,
     threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
     stop: watch::Receiver<Option<Duration>>,
-    // Held until the end: it keeps a second router out.
-    _lock: File,
+    // Keeps a second router out while this one takes requests.
+    lock: File,
     pid_file: PathBuf,
     socket: PathBuf,
 }
@@ -87,13 +86,14 @@ impl Router {
     pub fn start(options: &RouterOptions) -> Result<Self, RouterError> {
         let dir = &options.state_dir;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(doing("making the state folder"))?;
-        let lock = File::create(dir.join("router.lock")).map_err(doing("opening the lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RouterError::Taken(dir.clone())),
-            Err(TryLockError::Error(cause)) => return Err(doing("taking the lock")(cause)),
-        }
-        let max_connections = raise_descriptor_limit();
+        let Some(lock) = take_lock(dir).map_err(doing("taking the lock"))? else {
+            return Err(RouterError::Taken(dir.clone()));
+        };
+        let files = raise_descriptor_limit();
+        let mut limits = options.limits.clone();
+        limits.dyno_keep_max = limits.dyno_keep_max.min(files / 4);
+        // One for the client and one for its dyno, beside those that are kept and some for ourselves.
+        let max_connections = (files.saturating_sub(limits.dyno_keep_max + 64) / 2).max(16);
         let listeners = options.listen.iter().map(|a| listen(*a)).collect::<Result<Vec<_>, _>>()?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
 
@@ -103,10 +103,10 @@ impl Router {
             options.workers
         };
         let saved = Saved::load(dir).map_err(doing("reading the table"))?;
-        let table = Arc::new(ArcSwap::from_pointee(Table::default()));
+        let table = Arc::new(Table::new());
         let (drained, drained_events) = mpsc::unbounded_channel();
         let registry = Arc::new(Registry::new(saved, table.clone(), count, drained));
-        let shared = Arc::new(Shared::new(table, options.limits.clone(), count, max_connections));
+        let shared = Arc::new(Shared::new(table, limits, count, max_connections));
         let kept_total = Arc::new(AtomicUsize::new(0));
         let workers: Vec<Arc<Worker>> =
             (0..count).map(|i| Arc::new(Worker::new(i, shared.clone(), kept_total.clone()))).collect();
@@ -147,7 +147,7 @@ impl Router {
             control,
             threads,
             stop: stopped,
-            _lock: lock,
+            lock,
             pid_file,
             socket: options.control_socket.clone(),
         })
@@ -170,9 +170,18 @@ impl Router {
         self.stop(asked.unwrap_or(SIGNAL_GRACE));
     }
 
-    /// Takes nothing new, lets requests go on for as long as `grace`, writes the table and ends. Blocks.
+    /// Takes nothing new, lets requests go on for as long as `grace`, and ends. Blocks.
+    ///
+    /// Addresses, socket and state folder are free at once, so that the next router serves while this one's last
+    /// requests end.
     pub fn stop(mut self, grace: Duration) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.stop();
+        self.control.persist_now();
+        let _ = fs::remove_file(&self.socket);
+        let _ = fs::remove_file(&self.pid_file);
+        // The answer to whoever asked for this is on its way, and the listeners are being closed.
+        std::thread::sleep(Duration::from_millis(20));
+        let _ = self.lock.unlock();
         let deadline = Instant::now() + grace;
         let busy = || self.control.workers.iter().map(|w| w.in_flight.load(Ordering::Relaxed)).sum::<usize>();
         while Instant::now() < deadline && busy() > 0 {
@@ -183,30 +192,38 @@ impl Router {
             tracing::warn!(requests = left, "the router ends before they do");
         }
         self.control.collect_once();
-        // The last lines and the answer to whoever asked for this are still on their way.
-        std::thread::sleep(Duration::from_millis(30));
+        // So are the last lines.
+        std::thread::sleep(Duration::from_millis(20));
         self.end();
     }
 
     /// Ends at once, as a crash would: nothing is written, nothing is waited for. For tests.
     #[doc(hidden)]
     pub fn abandon(mut self) {
-        let _ = fs::remove_file(&self.socket);
-        for (end, thread) in self.threads.drain(..) {
-            drop(end);
-            let _ = thread.join();
-        }
+        self.end();
     }
 
     fn end(&mut self) {
-        self.control.persist_now();
-        let _ = fs::remove_file(&self.socket);
-        let _ = fs::remove_file(&self.pid_file);
         for (end, thread) in self.threads.drain(..) {
             drop(end);
             let _ = thread.join();
         }
     }
+}
+
+/// The lock of a state folder; `None` when a router has it.
+fn take_lock(state_dir: &Path) -> io::Result<Option<File>> {
+    let lock = File::create(state_dir.join("router.lock"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(cause),
+    }
+}
+
+/// Whether a router has this state folder.
+pub(crate) fn is_taken(state_dir: &Path) -> io::Result<bool> {
+    take_lock(state_dir).map(|lock| lock.is_none())
 }
 
 fn spawn_workers(
@@ -279,14 +296,13 @@ fn bind_control(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-/// Raises the number of open files to what is allowed; returns how many clients fit.
+/// Raises the number of open files to what is allowed; returns it.
 fn raise_descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    // One for the client and one for the dyno, and some for ourselves.
-    usize::try_from(files.saturating_sub(64) / 2).unwrap_or(usize::MAX).max(16)
+    usize::try_from(files).unwrap_or(usize::MAX)
 }
 
 async fn stop_on_signal(control: Arc<Control>) {

@@ -23,7 +23,7 @@ const REMEMBERED: usize = 10_000;
 
 pub(crate) struct Registry {
     state: Mutex<State>,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<Table>,
     workers: usize,
     drained: UnboundedSender<Drained>,
     /// Told when the disk is behind.
@@ -57,12 +57,7 @@ struct PoolState {
 
 impl Registry {
     /// A registry that holds what was saved, with its table swapped in.
-    pub(crate) fn new(
-        saved: Saved,
-        table: Arc<ArcSwap<Table>>,
-        workers: usize,
-        drained: UnboundedSender<Drained>,
-    ) -> Self {
+    pub(crate) fn new(saved: Saved, table: Arc<Table>, workers: usize, drained: UnboundedSender<Drained>) -> Self {
         let registry =
             Self { state: Mutex::new(State::default()), table, workers, drained, dirty: Notify::const_new() };
         registry.restore(saved);
@@ -82,7 +77,6 @@ impl Registry {
             restored.set(&pool.pool, pool.wanted, pool.members.to_vec(), self.workers, &self.drained);
             state.pools.insert(pool.pool.0, restored);
         }
-        let mut table = Table::default();
         for app in saved.apps {
             let id = app.route.app.clone();
             let entry = Arc::new(App { id: id.clone(), live: ArcSwap::from_pointee(state.live(&app.route)) });
@@ -92,9 +86,8 @@ impl Registry {
             state.apps.insert(id, AppState { entry, route: app.route, claims: app.claims });
         }
         for host in state.claims.keys() {
-            table.assign(host.as_str(), state.owner(host));
+            self.table.assign(host.as_str(), state.owner(host));
         }
-        self.table.store(Arc::new(table));
     }
 
     /// The name of a process type's pool, made when it is not there.
@@ -207,27 +200,22 @@ impl Registry {
         }
     }
 
-    /// Replaces an app's claims and, where an owner changed, swaps the table.
+    /// Replaces an app's claims and gives each host to its owner.
     fn move_claims(&self, state: &mut State, app: &AppId, before: &[(HostName, u64)], after: &[(HostName, u64)]) {
-        if before == after {
-            return;
-        }
-        for (host, _) in before {
+        // Both are sorted.
+        for (host, _) in before.iter().filter(|claim| after.binary_search(claim).is_err()) {
             if let Some(claims) = state.claims.get_mut(host) {
                 claims.retain(|(_, owner)| owner != app);
+                if claims.is_empty() {
+                    state.claims.remove(host);
+                }
             }
+            self.table.assign(host.as_str(), state.owner(host));
         }
-        for (host, claim) in after {
+        for (host, claim) in after.iter().filter(|claim| before.binary_search(claim).is_err()) {
             state.claims.entry(host.clone()).or_default().push((*claim, app.clone()));
+            self.table.assign(host.as_str(), state.owner(host));
         }
-        let mut table = Table::clone(&self.table.load());
-        for (host, _) in before.iter().chain(after) {
-            table.assign(host.as_str(), state.owner(host));
-            if state.claims.get(host).is_some_and(Vec::is_empty) {
-                state.claims.remove(host);
-            }
-        }
-        self.table.store(Arc::new(table));
     }
 }
 

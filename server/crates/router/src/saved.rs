@@ -1,7 +1,7 @@
 //! The table on disk: what a router starts from when nobody tells it anything.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,9 +64,9 @@ impl Saved {
     pub(crate) fn store(&self, state_dir: &Path) -> io::Result<()> {
         let path = path(state_dir);
         let fresh = path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
+        let mut file = BufWriter::new(File::create(&fresh)?);
+        serde_json::to_writer(&mut file, self)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&fresh, &path)?;
         File::open(state_dir)?.sync_all()
     }

@@ -69,7 +69,7 @@ pub(crate) async fn serve(
 ) -> Next {
     let _busy = Busy::new(worker);
     let clock = Clock { began, at_ms };
-    let app = worker.shared.table.load().find(&scratch.request.host_key).cloned();
+    let app = worker.shared.table.find(&scratch.request.host_key);
     let Some(app) = app else {
         return answer_page(worker, client, scratch, Page::NoSuchApp).await;
     };

@@ -1,12 +1,13 @@
 //! What a request is looked up in: host → app → pool → dynos.
 //!
-//! Read by every request, without a lock; written by the registry only, by swapping one pointer. A change of a
-//! pool or of an app's flags does not touch the table of hosts.
+//! Read by every request, without a lock; written by the registry only, by swapping pointers. Hosts are spread
+//! over many small maps, so that a change copies a few of ten thousand; a change of a pool or of an app's flags
+//! does not touch them at all.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use paas_domain::{AppId, DynoId};
@@ -16,44 +17,80 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::dyno_connection::KeptSet;
 
+/// Maps that hosts are spread over.
+const SHARDS: usize = 256;
+
 /// Every host that is routed.
-#[derive(Clone, Default)]
 pub(crate) struct Table {
-    exact: HashMap<Arc<str>, Arc<App>>,
+    exact: Shards,
     /// `*.example.com` under `example.com`.
-    wild: HashMap<Arc<str>, Arc<App>>,
+    wild: Shards,
+    /// How many of those there are: mostly none.
+    wildcards: AtomicUsize,
 }
 
+struct Shards(Box<[ArcSwap<HashMap<Arc<str>, Arc<App>>>]>);
+
 impl Table {
+    pub(crate) fn new() -> Self {
+        Self { exact: Shards::new(), wild: Shards::new(), wildcards: AtomicUsize::new(0) }
+    }
+
     /// The app of this host (lower case, without port). The most specific name wins: the host itself, then
     /// the wildcard with the most labels.
-    pub(crate) fn find(&self, host: &str) -> Option<&Arc<App>> {
+    pub(crate) fn find(&self, host: &str) -> Option<Arc<App>> {
         if let Some(app) = self.exact.get(host) {
             return Some(app);
         }
-        if self.wild.is_empty() {
+        if self.wildcards.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut rest = host;
-        while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(app) = self.wild.get(parent) {
-                return Some(app);
-            }
-            rest = parent;
-        }
-        None
+        let parents = std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.'));
+        parents.map(|(_, parent)| parent).find_map(|parent| self.wild.get(parent))
     }
 
-    /// Gives `host` (perhaps a wildcard) to an app, or to nobody.
-    pub(crate) fn assign(&mut self, host: &str, app: Option<Arc<App>>) {
-        let (map, name) = match host.strip_prefix("*.") {
-            Some(parent) => (&mut self.wild, parent),
-            None => (&mut self.exact, host),
-        };
-        match app {
-            Some(app) => drop(map.insert(Arc::from(name), app)),
-            None => drop(map.remove(name)),
+    /// Gives `host` (perhaps a wildcard) to an app, or to nobody. Not to be called twice at once.
+    pub(crate) fn assign(&self, host: &str, app: Option<Arc<App>>) {
+        match host.strip_prefix("*.") {
+            None => drop(self.exact.put(host, app)),
+            Some(parent) => {
+                let now = app.is_some();
+                match (self.wild.put(parent, app), now) {
+                    (false, true) => drop(self.wildcards.fetch_add(1, Ordering::Relaxed)),
+                    (true, false) => drop(self.wildcards.fetch_sub(1, Ordering::Relaxed)),
+                    _ => {}
+                }
+            }
         }
+    }
+}
+
+impl Shards {
+    fn new() -> Self {
+        Self((0..SHARDS).map(|_| ArcSwap::default()).collect())
+    }
+
+    fn of(&self, name: &str) -> &ArcSwap<HashMap<Arc<str>, Arc<App>>> {
+        // FNV-1a. Who crowds one shard on purpose makes it as slow as an undivided table, for changes only.
+        let hash =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        &self.0[(hash ^ (hash >> 32)) as usize % SHARDS]
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<App>> {
+        self.of(name).load().get(name).cloned()
+    }
+
+    /// Replaces an entry; whether there was one.
+    fn put(&self, name: &str, app: Option<Arc<App>>) -> bool {
+        let shard = self.of(name);
+        let mut map = HashMap::clone(&shard.load());
+        let before = match app {
+            Some(app) => map.insert(Arc::from(name), app),
+            None => map.remove(name),
+        };
+        shard.store(Arc::new(map));
+        before.is_some()
     }
 }
 
@@ -235,7 +272,7 @@ mod tests {
     #[test]
     fn the_most_specific_host_wins() {
         let (exact, near, far) = (app(), app(), app());
-        let mut table = Table::default();
+        let table = Table::new();
         table.assign("www.a.example.com", Some(exact.clone()));
         table.assign("*.a.example.com", Some(near.clone()));
         table.assign("*.example.com", Some(far.clone()));
@@ -247,6 +284,8 @@ mod tests {
         assert_eq!(found("example.com"), None);
         assert_eq!(found(""), None);
         table.assign("*.a.example.com", None);
-        assert_eq!(table.find("x.a.example.com").map(|app| app.id.clone()), Some(far.id.clone()));
+        assert_eq!(found("x.a.example.com"), Some(far.id.clone()));
+        table.assign("*.example.com", None);
+        assert_eq!(found("x.a.example.com"), None);
     }
 }

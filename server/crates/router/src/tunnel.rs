@@ -1,4 +1,4 @@
-//! What follows a 101: bytes in both directions, until both sides are done or nothing moves for too long.
+//! What follows a 101: bytes in both directions, until the dyno is done or nothing moves for too long.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -40,7 +40,8 @@ pub(crate) async fn tunnel(
         let before = (bytes, up_bytes);
         let broken = relay(cx, client, from_client, dyno, &mut up, &mut up_bytes).is_err()
             || relay(cx, dyno, from_dyno, client, &mut down, &mut bytes).is_err();
-        if broken || (up == Pipe::Closed && down == Pipe::Closed) {
+        // A client may end its direction and still listen. A dyno that ends its own is done.
+        if broken || down == Pipe::Closed {
             return Poll::Ready(TunnelEnd { bytes, idle: false });
         }
         if (bytes, up_bytes) != before {

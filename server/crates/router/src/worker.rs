@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::buf::Buf;
@@ -24,10 +24,12 @@ use crate::table::Table;
 
 /// What all workers and the control side share.
 pub(crate) struct Shared {
-    pub(crate) table: Arc<ArcSwap<Table>>,
+    pub(crate) table: Arc<Table>,
     pub(crate) limits: Limits,
     pub(crate) log: LogShare,
-    pub(crate) stopping: AtomicBool,
+    stopping: AtomicBool,
+    /// Becomes false when the router stops; then its listeners are closed.
+    accepting: watch::Sender<bool>,
     started: Instant,
     /// Clients connected to each worker.
     connections: Box<[AtomicUsize]>,
@@ -35,16 +37,23 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(table: Arc<ArcSwap<Table>>, limits: Limits, workers: usize, max_connections: usize) -> Self {
+    pub(crate) fn new(table: Arc<Table>, limits: Limits, workers: usize, max_connections: usize) -> Self {
         Self {
             table,
             log: LogShare::new(limits.log_lines),
             limits,
             stopping: AtomicBool::new(false),
+            accepting: watch::Sender::new(true),
             started: Instant::now(),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             max_connections,
         }
+    }
+
+    /// Closes the listeners; connections that are there end with their next answer.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.accepting.send_replace(false);
     }
 
     /// The worker with the fewest clients.
@@ -232,13 +241,13 @@ impl Drop for Connected {
 
 async fn accept(worker: Arc<Worker>, listener: TcpListener, peers: Vec<UnboundedSender<HandedOver>>) {
     let port = listener.local_addr().map_or(0, |address| address.port());
+    let mut accepting = worker.shared.accepting.subscribe();
     loop {
-        if worker.is_stopping() {
-            // Kept open: who connects now is served by the router that comes next, or is refused with it.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        }
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = accepting.wait_for(|accepting| !accepting) => return,
+        };
+        match accepted {
             Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
                 let (idlest, fewest) = worker.shared.idlest();
