@@ -32,19 +32,26 @@ async fn make(docker: &Docker, binary: &Path) -> ImageRef {
     let tag = format!("{:016x}", hasher.finish());
     let name = format!("paas-test-dyno:{tag}");
     if docker.inspect_image(&name).await.is_err() {
-        let options = CreateImageOptionsBuilder::new()
-            .from_src("-")
-            .repo("paas-test-dyno")
-            .tag(&tag)
-            .changes(vec!["USER 1000:1000".to_owned()])
-            .build();
-        let rootfs = rootfs(binary, &bytes);
-        let mut made = Box::pin(docker.create_image(Some(options), Some(bollard::body_full(rootfs.into())), None));
-        while let Some(step) = made.next().await {
-            step.expect("imports the image");
-        }
+        import(docker, &tag, rootfs(binary, &bytes)).await;
     }
-    let id = docker.inspect_image(&name).await.expect("the image is there").id.expect("has an id");
+    image_ref(docker, &name).await
+}
+
+async fn import(docker: &Docker, tag: &str, rootfs: Vec<u8>) {
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo("paas-test-dyno")
+        .tag(tag)
+        .changes(vec!["USER 1000:1000".to_owned()])
+        .build();
+    let mut made = Box::pin(docker.create_image(Some(options), Some(bollard::body_full(rootfs.into())), None));
+    while let Some(step) = made.next().await {
+        step.expect("imports the image");
+    }
+}
+
+async fn image_ref(docker: &Docker, name: &str) -> ImageRef {
+    let id = docker.inspect_image(name).await.expect("the image is there").id.expect("has an id");
     ImageRef(id.parse::<Digest>().expect("a digest"))
 }
 
@@ -110,4 +117,21 @@ pub async fn plant(docker: &Docker, image: &ImageRef, install: &InstallId, app: 
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     docker.create_container(Some(options), body).await.expect("makes a container");
     docker.start_container(&name, None::<StartContainerOptions>).await.expect("starts it");
+}
+
+/// An image without a launcher, or anything.
+///
+/// # Panics
+/// When it cannot be made.
+pub async fn empty(docker: &Docker) -> ImageRef {
+    let name = "paas-test-dyno:empty";
+    if docker.inspect_image(name).await.is_err() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_cksum();
+        tar.append_data(&mut header, "empty", std::io::empty()).expect("adds to the tar");
+        import(docker, "empty", tar.into_inner().expect("finishes the tar")).await;
+    }
+    image_ref(docker, name).await
 }

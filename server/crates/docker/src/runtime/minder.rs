@@ -3,7 +3,7 @@
 //! task for the same container goes on where the old one was.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error;
 use bollard::query_parameters::WaitContainerOptionsBuilder;
@@ -19,8 +19,12 @@ use super::follow::follow;
 use super::look::Stage;
 use super::voice;
 
-/// How often a starting web dyno is tried.
-const PROBE_EVERY: Duration = Duration::from_millis(10);
+/// How often a starting web dyno is tried at first: half of it is what a start costs more than it must.
+const PROBE_SOON: Duration = Duration::from_millis(4);
+/// How often one is tried that takes its time.
+const PROBE_LATER: Duration = Duration::from_millis(20);
+/// When it does.
+const PROBE_TURN: Duration = Duration::from_secs(5);
 /// The most that one try may take.
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
 /// A dyno that does not listen is up when it ran this long.
@@ -134,11 +138,15 @@ impl Inner {
             return self.is_up(dyno).await;
         };
         let limit = self.timing.boot_timeout.saturating_sub(age).max(LEAST_BOOT.min(self.timing.boot_timeout));
+        let tried_since = Instant::now();
         let bound = async {
             loop {
                 match tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await {
                     Ok(Ok(_)) => return,
-                    Ok(Err(_)) | Err(_) => tokio::time::sleep(PROBE_EVERY).await,
+                    Ok(Err(_)) | Err(_) => {
+                        let later = tried_since.elapsed() > PROBE_TURN;
+                        tokio::time::sleep(if later { PROBE_LATER } else { PROBE_SOON }).await;
+                    }
                 }
             }
         };

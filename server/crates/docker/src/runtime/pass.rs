@@ -49,7 +49,11 @@ impl Inner {
         let standing = progress(&desired, &observed, &actions);
         let done = self.carry_out(spec, &dynos, &found, actions).await;
         self.publish(&spec.app, &spec.process_type).await?;
-        done.map(|()| standing)
+        Ok(match (done?, standing) {
+            // More to start than fits into one pass.
+            (true, Progress::Moving { .. }) => Progress::Moving { look_again: Duration::ZERO },
+            (_, standing) => standing,
+        })
     }
 
     /// Enters what was found, lets go of what was not, and waits until every end is known.
@@ -98,13 +102,14 @@ impl Inner {
         RolloutFailure { dyno: Some(dyno.tag.name.clone()), code, message, at }
     }
 
+    /// Does what can be done now; whether more starts are left over.
     async fn carry_out(
         self: &Arc<Self>,
         spec: &ServiceSpec,
         dynos: &[Arc<Dyno>],
         found: &[Found],
         actions: Vec<Action>,
-    ) -> Result<(), PortError> {
+    ) -> Result<bool, PortError> {
         let get = |id: &DynoId| dynos.iter().zip(found).find(|(d, _)| d.tag.dyno == *id);
         let mut discards = Vec::new();
         let mut starts = Vec::new();
@@ -120,6 +125,7 @@ impl Inner {
             }
         }
         futures_util::future::join_all(discards).await;
+        let left_over = starts.len() > STARTS_PER_PASS;
         let started: Vec<Result<(), PortError>> = futures_util::stream::iter(starts.into_iter().take(STARTS_PER_PASS))
             .map(|action| async move {
                 match action {
@@ -134,7 +140,7 @@ impl Inner {
             .buffer_unordered(STARTS_PER_PASS)
             .collect()
             .await;
-        started.into_iter().collect()
+        started.into_iter().collect::<Result<(), PortError>>().map(|()| left_over)
     }
 
     /// Tidies a crashed dyno away, now if its last lines are stored, else as soon as they are.
@@ -218,8 +224,17 @@ impl Inner {
 
     /// Starts a dyno whose container is made, and gives it its task.
     pub(crate) async fn start(self: &Arc<Self>, dyno: &Arc<Dyno>) -> Result<(), PortError> {
-        dyno.note(|f| f.started = true);
         let doing = format!("starting {}", dyno.tag.name);
+        if dyno.facts().started {
+            // Someone else's start may be under way: the engine answers this once it is over. Starting what has
+            // run and ended meanwhile would run it twice.
+            let seen = self.inspect(&dyno.container, None).await?;
+            if seen.is_none_or(|s| s.stage != Stage::Created) {
+                self.mind(dyno);
+                return Ok(());
+            }
+        }
+        dyno.note(|f| f.started = true);
         match self.docker.start_container(&dyno.container, None::<StartContainerOptions>).await {
             Ok(()) => {}
             Err(e) => match cannot_start(&e) {

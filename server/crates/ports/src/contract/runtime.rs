@@ -3,7 +3,7 @@
 //! Dynos run the words of [`crate::fake::runtime::script`]; a bench for real containers has an image whose
 //! launcher knows them.
 
-mod bench;
+pub mod bench;
 mod one_off;
 mod rollout;
 

@@ -100,7 +100,7 @@ impl Pools for WatchedPools {
 }
 
 /// A web process type of a new app: one dyno of release 3.
-pub(super) fn web(bench: &impl RuntimeBench, command: &str) -> ServiceSpec {
+pub fn web(bench: &impl RuntimeBench, command: &str) -> ServiceSpec {
     let app = AppId::new();
     ServiceSpec {
         attachment: Some(Attachment(format!("pool-{app}-web"))),
@@ -119,7 +119,7 @@ pub(super) fn web(bench: &impl RuntimeBench, command: &str) -> ServiceSpec {
 }
 
 /// A one-off dyno of a new app.
-pub(super) fn one_off(bench: &impl RuntimeBench, command: &str, attach: bool) -> (DynoId, OneOffSpec) {
+pub fn one_off(bench: &impl RuntimeBench, command: &str, attach: bool) -> (DynoId, OneOffSpec) {
     let spec = OneOffSpec {
         app: AppId::new(),
         name: "run.4821".parse().expect("a name"),
@@ -135,27 +135,37 @@ pub(super) fn one_off(bench: &impl RuntimeBench, command: &str, attach: bool) ->
     (DynoId::new(), spec)
 }
 
-pub(super) fn quantity(n: u16) -> Quantity {
+/// A small quantity.
+///
+/// # Panics
+/// Above the largest.
+#[must_use]
+pub fn quantity(n: u16) -> Quantity {
     Quantity::new(n).expect("small")
 }
 
-pub(super) fn pool(spec: &ServiceSpec) -> Attachment {
+/// The pool of a spec.
+///
+/// # Panics
+/// When it has none.
+#[must_use]
+pub fn pool(spec: &ServiceSpec) -> Attachment {
     spec.attachment.clone().expect("a web process type")
 }
 
 /// The spec of the next wish.
-pub(super) fn next(spec: &ServiceSpec) -> ServiceSpec {
+pub fn next(spec: &ServiceSpec) -> ServiceSpec {
     ServiceSpec { generation: Generation(spec.generation.0 + 1), ..spec.clone() }
 }
 
 /// The spec of the next release.
-pub(super) fn released(spec: &ServiceSpec, command: &str) -> ServiceSpec {
+pub fn released(spec: &ServiceSpec, command: &str) -> ServiceSpec {
     let release = ReleaseVersion(spec.release.0 + 1);
     ServiceSpec { release, command: command.to_owned(), ..next(spec) }
 }
 
 /// Asks again and again until it is settled or failed.
-pub(super) async fn settle(bench: &impl RuntimeBench, spec: &ServiceSpec) -> Progress {
+pub async fn settle(bench: &impl RuntimeBench, spec: &ServiceSpec) -> Progress {
     let since = Instant::now();
     loop {
         let progress = bench.runtime().ensure(spec).await.expect("ensure");
@@ -169,13 +179,17 @@ pub(super) async fn settle(bench: &impl RuntimeBench, spec: &ServiceSpec) -> Pro
     }
 }
 
-pub(super) async fn settled(bench: &impl RuntimeBench, spec: &ServiceSpec) {
+/// [`settle`] that must not fail.
+///
+/// # Panics
+/// When it does.
+pub async fn settled(bench: &impl RuntimeBench, spec: &ServiceSpec) {
     let progress = settle(bench, spec).await;
     assert_eq!(progress, Progress::Settled, "{:?}", bench.lines(&spec.app).await);
 }
 
 /// Waits until `what` holds.
-pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let since = Instant::now();
     while !holds().await {
         assert!(since.elapsed() < PATIENCE, "never: {what}");
@@ -184,18 +198,19 @@ pub(super) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
 }
 
 /// What there is of an app, by name.
-pub(super) async fn dynos(bench: &impl RuntimeBench, app: &AppId) -> Vec<ObservedDyno> {
+pub async fn dynos(bench: &impl RuntimeBench, app: &AppId) -> Vec<ObservedDyno> {
     let mut dynos = bench.runtime().observe(app).await.expect("observe").dynos;
     dynos.sort_by(|a, b| a.name.cmp(&b.name));
     dynos
 }
 
-pub(super) async fn names(bench: &impl RuntimeBench, app: &AppId) -> Vec<String> {
+/// The names of what there is of an app.
+pub async fn names(bench: &impl RuntimeBench, app: &AppId) -> Vec<String> {
     dynos(bench, app).await.iter().map(|d| d.name.to_string()).collect()
 }
 
 /// Waits until a dyno has ended, and answers how.
-pub(super) async fn exit_of(bench: &impl RuntimeBench, app: &AppId, dyno: &DynoId) -> i32 {
+pub async fn exit_of(bench: &impl RuntimeBench, app: &AppId, dyno: &DynoId) -> i32 {
     let since = Instant::now();
     loop {
         let seen = dynos(bench, app).await.into_iter().find(|d| d.id == *dyno);
@@ -208,7 +223,7 @@ pub(super) async fn exit_of(bench: &impl RuntimeBench, app: &AppId, dyno: &DynoI
 }
 
 /// Waits for a line in an app's log and answers with the log so far, as text.
-pub(super) async fn logged(bench: &impl RuntimeBench, app: &AppId, needle: &str) -> Vec<String> {
+pub async fn logged(bench: &impl RuntimeBench, app: &AppId, needle: &str) -> Vec<String> {
     let since = Instant::now();
     loop {
         let lines: Vec<String> = bench.lines(app).await.iter().map(texts).collect();
