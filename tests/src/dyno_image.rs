@@ -25,7 +25,11 @@ pub async fn ensure(docker: &Docker, binary: &str) -> ImageRef {
     IMAGE.get_or_init(|| make(docker, Path::new(binary))).await.clone()
 }
 
-async fn make(docker: &Docker, binary: &Path) -> ImageRef {
+/// The same for an engine of one test's own.
+///
+/// # Panics
+/// When it cannot be made.
+pub async fn make(docker: &Docker, binary: &Path) -> ImageRef {
     let bytes = std::fs::read(binary).expect("the binary is built");
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

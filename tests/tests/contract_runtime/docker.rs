@@ -1,5 +1,7 @@
 //! A bench on the Docker engine.
 
+use std::path::{Path, PathBuf};
+
 use super::*;
 use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use paas_docker::runtime::Timing;
@@ -9,6 +11,7 @@ use tokio::net::TcpStream;
 
 pub(crate) struct DockerBench {
     pub(crate) docker: bollard::Docker,
+    socket: PathBuf,
     image: ImageRef,
     pub(crate) install: InstallId,
     other: InstallId,
@@ -20,6 +23,7 @@ pub(crate) struct DockerBench {
 
 struct Parts<'a> {
     docker: &'a bollard::Docker,
+    socket: &'a Path,
     install: &'a InstallId,
     state: &'a tempfile::TempDir,
     logs: &'a Arc<FakeLogWorld>,
@@ -29,7 +33,7 @@ struct Parts<'a> {
 fn driver(parts: &Parts<'_>) -> DockerRuntime {
     let options = DockerRuntimeOptions {
         docker: parts.docker.clone(),
-        socket: paas_tests::engine::socket(),
+        socket: parts.socket.to_owned(),
         install: parts.install.clone(),
         pools: Arc::clone(parts.pools) as _,
         logs: Arc::new(FakeLogStore(Arc::clone(parts.logs))),
@@ -48,8 +52,26 @@ fn driver(parts: &Parts<'_>) -> DockerRuntime {
 }
 
 impl DockerBench {
+    /// A bench on this engine.
+    pub(crate) async fn start_on(docker: bollard::Docker, socket: PathBuf, image: ImageRef) -> Self {
+        let (install, other) = (InstallId::random(), InstallId::random());
+        let state = tempfile::tempdir().expect("a folder");
+        let (logs, pools) = (Arc::<FakeLogWorld>::default(), Arc::<WatchedPools>::default());
+        let parts =
+            Parts { docker: &docker, socket: &socket, install: &install, state: &state, logs: &logs, pools: &pools };
+        let driver = Current::new(driver(&parts));
+        Self { docker, socket, image, install, other, state, logs, pools, driver }
+    }
+
     fn parts(&self) -> Parts<'_> {
-        Parts { docker: &self.docker, install: &self.install, state: &self.state, logs: &self.logs, pools: &self.pools }
+        Parts {
+            docker: &self.docker,
+            socket: &self.socket,
+            install: &self.install,
+            state: &self.state,
+            logs: &self.logs,
+            pools: &self.pools,
+        }
     }
 }
 
@@ -58,12 +80,7 @@ impl RuntimeBench for DockerBench {
     async fn start() -> Self {
         let docker = paas_tests::engine::connect().await;
         let image = paas_tests::dyno_image::ensure(&docker, env!("CARGO_BIN_EXE_test-dyno")).await;
-        let (install, other) = (InstallId::random(), InstallId::random());
-        let state = tempfile::tempdir().expect("a folder");
-        let (logs, pools) = (Arc::<FakeLogWorld>::default(), Arc::<WatchedPools>::default());
-        let parts = Parts { docker: &docker, install: &install, state: &state, logs: &logs, pools: &pools };
-        let driver = Current::new(driver(&parts));
-        Self { docker, image, install, other, state, logs, pools, driver }
+        Self::start_on(docker, paas_tests::engine::socket(), image).await
     }
     fn runtime(&self) -> Arc<dyn Runtime> {
         self.driver.get()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions};
 use paas_domain::{ConfigVars, Quantity};
-use paas_ports::contract::runtime::bench::{dynos, exit_of, logged, next, one_off, pool, settled, web};
+use paas_ports::contract::runtime::bench::{dynos, exit_of, logged, next, one_off, pool, settle, settled, web};
 use paas_ports::{Progress, ServiceSpec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -151,6 +151,77 @@ async fn a_container_removed_behind_our_back_is_replaced() {
         assert_eq!((again.name, again.id != dyno.id), (dyno.name, true));
     })
     .await;
+}
+
+/// The engine dies and comes back: what ran has ended, is seen as crashed, and is replaced when that is allowed.
+///
+/// On an engine of its own, beside the one that everyone uses; needs root. Run with `--ignored`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts an engine of its own"]
+async fn an_engine_that_restarts_costs_one_crash() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let socket = dir.path().join("engine.sock");
+    let mut engine = own_engine(dir.path());
+    let docker = answering(&socket).await;
+    let image = paas_tests::dyno_image::make(&docker, env!("CARGO_BIN_EXE_test-dyno").as_ref()).await;
+    let bench = DockerBench::start_on(docker, socket.clone(), image).await;
+    let spec = web(&bench, "say one; serve");
+    settled(&bench, &spec).await;
+    let before = dynos(&bench, &spec.app).await;
+
+    engine.kill().expect("kills");
+    engine.wait().expect("waits");
+    let down = bench.runtime().ensure(&spec).await;
+    assert!(down.as_ref().is_err_and(|e| e.is_transient()), "{down:?}");
+    engine = own_engine(dir.path());
+    answering(&socket).await;
+
+    let Progress::Failed { reason } = settle(&bench, &spec).await else { panic!("it has ended") };
+    assert!(reason.message.starts_with("Process exited with status "), "{reason:?}");
+    let lines = logged(&bench, &spec.app, "State changed from up to crashed").await;
+    assert_eq!(lines.iter().filter(|l| *l == "app[web.1]: one").count(), 1, "{lines:#?}");
+    settled(&bench, &ServiceSpec { revive: true, ..spec.clone() }).await;
+    let after = dynos(&bench, &spec.app).await;
+    assert_eq!((after.len(), &after[0].name), (1, &before[0].name));
+    assert_ne!(after[0].id, before[0].id);
+    assert!(bench.listens(&bench.pools().up(&pool(&spec))[0]).await);
+
+    bench.finish().await;
+    // In peace, so that it ends its own helpers too.
+    let told = std::process::Command::new("kill").args(["-TERM", &engine.id().to_string()]).status();
+    assert!(told.is_ok_and(|s| s.success()));
+    engine.wait().expect("waits");
+    // The engine that was killed left its folder mounted.
+    let _ = std::process::Command::new("umount").arg(dir.path().join("data")).status();
+}
+
+/// Starts an engine in this folder. It leaves the machine's packet filter to the engine that everyone uses.
+fn own_engine(dir: &std::path::Path) -> std::process::Child {
+    let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a file");
+    // Of the engine that was killed: the next one would take whoever has its numbers by now for it.
+    let _ = std::fs::remove_file(dir.join("pid"));
+    let _ = std::fs::remove_file(dir.join("exec/containerd/containerd.pid"));
+    std::process::Command::new("dockerd")
+        .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
+        .args(["--host", &format!("unix://{}", at("engine.sock")), "--bridge", "none"])
+        .args(["--iptables=false", "--ip-forward=false", "--ip-masq=false", "--ip6tables=false"])
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log)
+        .spawn()
+        .expect("not run: no dockerd")
+}
+
+async fn answering(socket: &std::path::Path) -> bollard::Docker {
+    for _ in 0..300 {
+        if let Ok(docker) = paas_docker::engine::connect(socket).await
+            && docker.ping().await.is_ok()
+        {
+            return docker;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the engine does not come up");
 }
 
 /// Prints how much the driver adds to what the engine itself takes, from create to routed.
