@@ -196,7 +196,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 fn write<T: Serialize>(path: &Path, value: &T) {
-    let new = path.with_extension("new");
+    // Beside each file its own: a dyno's two files are written by two tasks.
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
     let result = serde_json::to_vec(value)
         .map_err(io::Error::from)
         .and_then(|bytes| fs::write(&new, bytes))
@@ -218,6 +221,7 @@ mod tests {
         assert_eq!(files.facts(&dyno), None);
         let facts = Facts { up_at: Some(Timestamp(5)), ..Facts::default() };
         files.write_facts(&dyno, &facts);
+        files.write_position(&dyno, &Position::default());
         assert_eq!(files.facts(&dyno), Some(facts));
         fs::write(dir.path().join("dynos").join(format!("{dyno}.json")), "{").expect("writes");
         assert_eq!(files.facts(&dyno), None);
