@@ -12,6 +12,8 @@ use crate::output;
 pub(crate) const HOME: &str = "/opt/paas";
 /// Where the platform mounts a CA bundle of the installation's own.
 const MOUNTED_BUNDLE: &str = "/paas/ca-bundle.pem";
+/// How many of a failed command's last lines its failure may be told from; npm's help alone has a hundred.
+const KEPT_LINES: usize = 300;
 /// Every name under which the tools look for a CA bundle.
 const BUNDLE_NAMES: [&str; 7] = [
     "SSL_CERT_FILE",
@@ -68,7 +70,7 @@ pub(crate) fn run(command: &mut Command, failed: impl FnOnce(&[String]) -> Failu
         let line = line.map_err(cannot)?;
         let line = String::from_utf8_lossy(&line);
         output::detail(line.trim_end_matches('\r'));
-        if last.len() == 40 {
+        if last.len() == KEPT_LINES {
             last.remove(0);
         }
         last.push(line.into_owned());
@@ -76,17 +78,17 @@ pub(crate) fn run(command: &mut Command, failed: impl FnOnce(&[String]) -> Failu
     if child.wait().map_err(cannot)?.success() { Ok(()) } else { Err(failed(&last)) }
 }
 
-/// What a command prints to its standard output, or its last line of error output.
+/// What a command prints to its standard output.
 ///
 /// # Errors
-/// When it cannot start or ends with another status than 0.
+/// When it cannot start or ends with another status than 0: its error output.
 pub(crate) fn answer(command: &mut Command) -> Result<String, String> {
     let seen = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
     if seen.status.success() {
         return Ok(String::from_utf8_lossy(&seen.stdout).trim().to_owned());
     }
     let errors = String::from_utf8_lossy(&seen.stderr);
-    Err(errors.trim().lines().last().unwrap_or("it gave no reason").to_owned())
+    Err(if errors.trim().is_empty() { "it gave no reason".to_owned() } else { errors.trim().to_owned() })
 }
 
 #[cfg(test)]

@@ -99,10 +99,14 @@ fn install_go(context: &BuildContext<Go>, go_mod: &GoMod) -> libcnb::Result<Path
     let release = go_mod.wanted.choose(&version::releases(&published()?))?;
     output::step(format!("Installing go{}", version::name(release.number)));
     let mut uv = tool::command(Path::new(tool::HOME).join("bin/uv"));
-    uv.args(["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-cache"]);
+    uv.args(["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]);
     uv.args(["--python", "/usr/bin/python3", "--target"]).arg(kept.path());
     uv.arg(format!("{PACKAGE}=={}", release.package)).current_dir("/").env("UV_NO_PROGRESS", "1").env("NO_COLOR", "1");
+    // On the same file system, so that thousands of files are linked rather than copied.
+    let staging = kept.path().join("staging");
+    uv.env("UV_CACHE_DIR", &staging);
     tool::run(&mut uv, |_| Failure::new("Unable to download Go", "See the log output above, and push again."))?;
+    layer::remove(&staging)?;
     for part in NOT_NEEDED {
         layer::remove(&root.join(part))?;
     }

@@ -20,11 +20,22 @@ pub(super) struct Chosen {
     pub(super) is_bundled: bool,
 }
 
+/// The file of the layer that says which Node and npm are in it.
+const VERSIONS_FILE: &str = "versions";
+
+/// What a layer filled by [`BuildImage::fill`] holds: Node's version and npm's.
+pub(super) fn in_layer(folder: &Path, image: &BuildImage) -> Option<(Chosen, Chosen)> {
+    let text = fs::read_to_string(folder.join(VERSIONS_FILE)).ok()?;
+    let (node, npm) = text.trim().split_once(' ')?;
+    let chosen = |version: &str, bundled: &str| Chosen { version: version.to_owned(), is_bundled: version == bundled };
+    Some((chosen(node, &image.node_version()), chosen(npm, &image.npm_version())))
+}
+
 /// Answers what npm knows about versions; the tests have their own.
 pub(super) trait Versions {
     /// Whether `version` is in `range`; `None` when that is no range.
     fn fits(&self, version: &str, range: &str) -> Option<bool>;
-    /// The published versions in a range, or all of them, oldest first.
+    /// The published versions in a range, or all of them, in no order.
     fn published(&self, package: &str, range: Option<&str>) -> Result<Vec<String>, String>;
 }
 
@@ -105,6 +116,9 @@ impl BuildImage {
             std::os::unix::fs::symlink(format!("../lib/node_modules/npm/bin/{tool}-cli.js"), &link)
                 .map_err(|e| Failure::io("linking", &link, &e))?;
         }
+        let file = folder.join(VERSIONS_FILE);
+        fs::write(&file, format!("{} {}\n", node.version, npm.version))
+            .map_err(|e| Failure::io("writing", &file, &e))?;
         layer::remove(&staging)
     }
 }
@@ -135,7 +149,7 @@ impl Versions for BuildImage {
                 serde_json::Value::String(one) => Ok(vec![one]),
                 other => serde_json::from_value(other).map_err(|e| e.to_string()),
             },
-            Err(why) if why.contains("E404") || why.contains("No match") => Ok(Vec::new()),
+            Err(why) if ["E404", "ETARGET", "No match"].iter().any(|no| why.contains(no)) => Ok(Vec::new()),
             Err(why) => Err(why),
         }
     }
@@ -146,7 +160,7 @@ pub(super) fn quiet(npm: &mut Command) {
     for setting in ["FUND", "AUDIT", "PROGRESS", "UPDATE_NOTIFIER"] {
         npm.env(format!("NPM_CONFIG_{setting}"), "false");
     }
-    npm.env("NO_COLOR", "1").env("NPM_CONFIG_LOGLEVEL", "error");
+    npm.env("NO_COLOR", "1").env("NPM_CONFIG_LOGLEVEL", "error").env("NPM_CONFIG_LOGS_MAX", "0");
 }
 
 /// The registry's package of Node for this machine.
@@ -212,7 +226,7 @@ fn choose(
     }
     let cannot_ask =
         |e: String| Failure::new(format!("Unable to look up versions of {title}"), format!("{e}\n\nPush again."));
-    match versions.published(package, Some(range)).map_err(cannot_ask)?.pop() {
+    match newest(&versions.published(package, Some(range)).map_err(cannot_ask)?) {
         Some(version) => Ok(Chosen { version, is_bundled: false }),
         None => {
             let all = versions.published(package, None).map_err(cannot_ask)?;
@@ -229,11 +243,22 @@ fn choose(
     }
 }
 
-/// The newest version of each of the last majors, newest first; previews are passed over.
-fn newest_of_each_major(all: &[String]) -> Vec<String> {
+/// The newest of some versions; previews are passed over.
+fn newest(all: &[String]) -> Option<String> {
+    sorted(all).first().map(|v| format!("{}.{}.{}", v[0], v[1], v[2]))
+}
+
+/// The numbers of all versions that are no previews, newest first.
+fn sorted(all: &[String]) -> Vec<Vec<u32>> {
     let numbers = |version: &String| version.split('.').map(|n| n.parse::<u32>().ok()).collect::<Option<Vec<u32>>>();
     let mut known: Vec<Vec<u32>> = all.iter().filter_map(numbers).filter(|n| n.len() == 3).collect();
     known.sort_unstable_by(|a, b| b.cmp(a));
+    known
+}
+
+/// The newest version of each of the last majors, newest first.
+fn newest_of_each_major(all: &[String]) -> Vec<String> {
+    let mut known = sorted(all);
     known.dedup_by_key(|version| version[0]);
     known.iter().take(8).map(|v| format!("{}.{}.{}", v[0], v[1], v[2])).collect()
 }
@@ -256,7 +281,7 @@ mod tests {
         }
     }
 
-    const NODE: Few = Few(&["18.20.8", "20.9.0", "20.19.0", "24.19.0", "24.21.0", "26.0.0-rc.1"]);
+    const NODE: Few = Few(&["18.20.8", "20.19.0", "20.9.0", "24.19.0", "24.21.0", "26.0.0-rc.1"]);
 
     #[test]
     fn the_build_images_node_is_taken_when_it_fits() {

@@ -103,12 +103,20 @@ fn install_engine(
     output::detail(format!("engines.npm (package.json):    {}", npm_range.unwrap_or("unspecified (use default)")));
     output::detail("");
     output::detail(format!("Resolving node version {}...", node_range.unwrap_or("(latest LTS)")));
-    let node = engine::choose_node(&image, node_range, &image.node_version())?;
-    let npm = engine::choose_npm(&image, npm_range, &image.npm_version(), &node.version)?;
-
-    let key = layer::key(&[node.version.as_bytes(), npm.version.as_bytes()]);
-    // Its name sorts before the packages' layer: what changes least comes first in an image.
-    let kept = Kept::open(context, layer_name!("engine"), Use::BuildAndLaunch, &key)?;
+    let (node_image, npm_image) = (image.node_version(), image.npm_version());
+    let asked = [node_range.unwrap_or_default(), npm_range.unwrap_or_default(), &node_image, &npm_image];
+    // By what is asked for, so that an unchanged app needs no look at the registry. The layer's name sorts before
+    // the packages': what changes least comes first in an image.
+    let kept = Kept::open(context, layer_name!("engine"), Use::BuildAndLaunch, &layer::key(&asked.map(str::as_bytes)))?;
+    let known = if kept.is_filled { engine::in_layer(&kept.path(), &image) } else { None };
+    let (node, npm) = match known {
+        Some(known) => known,
+        None => {
+            let node = engine::choose_node(&image, node_range, &node_image)?;
+            let npm = engine::choose_npm(&image, npm_range, &npm_image, &node.version)?;
+            (node, npm)
+        }
+    };
     if kept.is_filled {
         output::detail(format!("Using cached node {} and npm {}", node.version, npm.version));
     } else {
@@ -175,7 +183,6 @@ impl Build<'_> {
                 output::warning("There is no package-lock.json: each build may get other versions.");
             }
         }
-        output::detail("");
     }
 
     /// Installs what runs in production into a layer, from package.json and the lock file alone.
@@ -269,7 +276,6 @@ impl Build<'_> {
         }
         output::step(step);
         output::detail(format!("Running {script}"));
-        output::detail("");
         tool::run(&mut self.npm(&["run", script], self.app()), |_| {
             Failure::new(
                 format!("Unable to run the script {script}"),
