@@ -3,6 +3,7 @@
 //! The server asks, each question with a number; the router answers with that number, and says of its own accord
 //! who it is, what it logged and who has drained. Fields are only ever added.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::log::Written;
+use crate::log::{Lost, Written};
 
 /// What both sides must agree on to understand each other.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -129,7 +130,13 @@ pub(crate) struct WrittenFrame<'a> {
 
 impl<'a> SayLines<'a> {
     pub(crate) fn new(batch: u64, written: &'a [Written]) -> Self {
-        let lost = written.iter().flat_map(|w| &w.lost).map(|(app, lost)| (app, lost.count, lost.since_ms)).collect();
+        let mut lost: BTreeMap<&AppId, Lost> = BTreeMap::new();
+        for (app, more) in written.iter().flat_map(|w| &w.lost) {
+            let lost = lost.entry(app).or_insert(Lost { count: 0, since_ms: more.since_ms });
+            lost.count += more.count;
+            lost.since_ms = lost.since_ms.min(more.since_ms);
+        }
+        let lost = lost.into_iter().map(|(app, lost)| (app, lost.count, lost.since_ms)).collect();
         Self::Lines(WrittenFrame { batch, lines: written, lost })
     }
 }
