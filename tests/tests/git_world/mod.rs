@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use axum::serve::ListenerExt as _;
 use paas_domain::{AppId, DynoId, Generation, InstallId, ProcessType, SystemClock};
 use paas_ports::fake::{
     FakeBuilder, FakeBuilds, FakeImages, FakeLogStore, FakeLogWorld, FakeOutputStore, FakeRegistry,
@@ -87,6 +88,8 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(paas_server::jobs::run(cx.clone(), "test".into(), stopped));
         let router = paas_server::git::http::router(cx.clone());
+        // As the real server's port: without it git's small requests wait for delayed acknowledgements.
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a socket"));
         tasks.spawn(async move { axum::serve(listener, router).await.expect("served") });
         let (account, key) = make_account(&cx, "someone@example.com", &["global"]).await;
         Self { cx, builds, account, key, port, folder, stop, tasks }
