@@ -4,7 +4,7 @@ mod git_world;
 
 use std::time::Duration;
 
-use git_world::{Repo, World};
+use git_world::{Outside, Repo, World};
 use paas_domain::BuildStatus;
 use paas_ports::fake::FakeScript;
 use paas_ports::{BuildFailure, BuildVerdict, outside};
@@ -283,6 +283,39 @@ async fn a_server_that_stops_says_that_the_build_continues() {
     run.shows("The build continues: push again to see it.").shows("[remote rejected] main -> main");
     world.builds.open("gate");
     world.eventually("the branch", async || !world.branches(&app).await.is_empty()).await;
+}
+
+#[test]
+fn a_server_that_dies_loses_no_push() {
+    let outside = Outside::new();
+    outside.builds.script(FakeScript::says("-----> Words\n").waits("gate").then_says("-----> More words\n"));
+    let client = tokio::runtime::Runtime::new().expect("a runtime");
+    // A runtime of its own: dropped, every task of the server is gone between two awaits, as in a crash.
+    let server = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = server.block_on(World::on(&outside, Limits::default()));
+    let (app, repo) = (server.block_on(world.app("crash")), world.repo());
+    let mut push = {
+        let _in = client.enter();
+        repo.spawn(&["push", &app.url, "main"])
+    };
+    client.block_on(push.says("Words"));
+    server.shutdown_background();
+    client.block_on(push.ends()).fails();
+    drop(world);
+
+    let server = tokio::runtime::Runtime::new().expect("a runtime");
+    let world = server.block_on(World::on(&outside, Limits::default()));
+    let app = server.block_on(world.find("crash"));
+    assert_eq!(world.refs(&app), [""; 0], "the tip moved");
+    let mut push = {
+        let _in = client.enter();
+        repo.spawn(&["push", &app.url, "main"])
+    };
+    client.block_on(push.says("Words"));
+    outside.builds.open("gate");
+    client.block_on(push.ends()).ok().shows("More words").shows("Released v3");
+    assert_eq!(server.block_on(world.builds_of(&app)).len(), 1);
+    server.shutdown_background();
 }
 
 #[tokio::test(flavor = "multi_thread")]

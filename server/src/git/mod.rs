@@ -15,6 +15,7 @@ mod hook_server;
 pub mod http;
 mod pkt_line;
 mod process;
+mod projection;
 mod push;
 mod repositories;
 mod request;

@@ -3,7 +3,7 @@
 //! An app's repository is `<root>/<app id>.git`: no name that a user chose is ever part of a path. Beside them is
 //! `hooks`: links by which git starts our own program, and the socket where that program finds us.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -20,6 +20,8 @@ use paas_domain::AppId;
 use paas_ports::{PortError, outside};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+use super::projection;
 
 /// The socket's path as hooks see it, who run inside a repository.
 pub(super) const SOCKET_FROM_REPOSITORY: &str = "../hooks/server.sock";
@@ -242,7 +244,7 @@ impl Repositories {
     pub(super) async fn apply(&self, app: &AppId, branches: Vec<(String, String)>) -> Result<(), PortError> {
         self.ensure(app).await?;
         let path = self.path(app);
-        blocking("writing the refs", move || project(&path, &branches)).await
+        blocking("writing the refs", move || Ok(projection::write(&path, &branches)?)).await
     }
 
     /// Waits until nobody else writes the refs of this app.
@@ -387,38 +389,4 @@ fn sweep_quarantines(path: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-fn project(path: &Path, branches: &[(String, String)]) -> Result<(), FileError> {
-    let repository = Repository::open_bare(path)?;
-    let mut wanted = BTreeMap::new();
-    for (name, commit) in branches {
-        let name = if name.starts_with("refs/") { name.clone() } else { format!("refs/heads/{name}") };
-        wanted.insert(name, Oid::from_str(commit)?);
-    }
-    let mut there = BTreeMap::new();
-    // What goes first makes room: `a` may follow `a/b`.
-    for reference in repository.references()? {
-        let mut reference = reference?;
-        match (reference.name().map(str::to_owned), reference.target()) {
-            (Ok(name), Some(target)) if wanted.contains_key(&name) => drop(there.insert(name, target)),
-            _ => reference.delete()?,
-        }
-    }
-    for (name, target) in &wanted {
-        if there.get(name) == Some(target) {
-            continue;
-        }
-        if repository.odb()?.exists(*target) {
-            repository.reference(name, *target, true, "")?;
-        } else {
-            tracing::error!(path = %path.display(), %target, "a branch's commit is not in the repository");
-        }
-    }
-    let only_master = wanted.contains_key("refs/heads/master") && !wanted.contains_key("refs/heads/main");
-    let head = if only_master { "refs/heads/master" } else { "refs/heads/main" };
-    if repository.find_reference("HEAD")?.symbolic_target().ok().flatten() != Some(head) {
-        repository.set_head(head)?;
-    }
-    Ok(())
 }

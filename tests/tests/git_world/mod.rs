@@ -35,9 +35,29 @@ pub struct World {
     pub account: Account,
     pub key: String,
     pub port: u16,
-    pub folder: tempfile::TempDir,
+    pub folder: Arc<tempfile::TempDir>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+}
+
+/// What outlives a server: its data folder, and the world behind its fakes.
+#[derive(Clone)]
+pub struct Outside {
+    pub folder: Arc<tempfile::TempDir>,
+    pub builds: Arc<FakeBuilds>,
+    logs: Arc<FakeLogWorld>,
+    images: Arc<FakeImages>,
+}
+
+impl Outside {
+    pub fn new() -> Self {
+        Self {
+            folder: Arc::new(tempfile::tempdir().expect("a folder")),
+            builds: FakeBuilds::new(),
+            logs: Arc::default(),
+            images: FakeImages::new(),
+        }
+    }
 }
 
 /// An app of a [`World`].
@@ -54,10 +74,13 @@ impl World {
     }
 
     pub async fn with_limits(limits: Limits) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let builds = FakeBuilds::new();
-        let logs = Arc::new(FakeLogWorld::default());
-        let registry = Arc::new(FakeRegistry::new(FakeImages::new()));
+        Self::on(&Outside::new(), limits).await
+    }
+
+    /// A server on what an earlier one may have left.
+    pub async fn on(outside_world: &Outside, limits: Limits) -> Self {
+        let Outside { folder, builds, logs, images } = outside_world.clone();
+        let registry = Arc::new(FakeRegistry::new(images));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let host = format!("127.0.0.1:{port}");
@@ -84,6 +107,12 @@ impl World {
             kicks: Kicks::default(),
             crash_points: CrashPoints::none(),
         });
+        outside::task(async {
+            let mut uow = cx.begin().await.expect("begun");
+            uow.free_leases().await.expect("freed");
+            uow.save().await.expect("saved");
+        })
+        .await;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(paas_server::jobs::run(cx.clone(), "test".into(), stopped));
@@ -127,6 +156,13 @@ impl World {
 
     pub fn empty_repo(&self) -> Repo {
         Repo::empty(self.folder.path())
+    }
+
+    /// An app that an earlier server made.
+    pub async fn find(&self, name: &str) -> App {
+        let found = async { self.cx.store.read().await.expect("read").authorize(&self.account.id, name).await };
+        let (scope, _) = outside::task(found).await.expect("read").expect("there");
+        App { scope, url: self.url(name, &self.key), name: name.to_owned() }
     }
 
     pub async fn branches(&self, app: &App) -> Vec<(String, String)> {
@@ -182,7 +218,11 @@ impl World {
 async fn make_account(cx: &Cx, email: &str, scope: &[&str]) -> (Account, String) {
     let made = async {
         let mut uow = cx.begin().await.expect("begun");
-        let account = uow.create_account(email, cx.now()).await.expect("an account");
+        let known = uow.first_account().await.expect("read").filter(|account| account.email == email);
+        let account = match known {
+            Some(account) => account,
+            None => uow.create_account(email, cx.now()).await.expect("an account"),
+        };
         uow.save().await.expect("saved");
         account
     };
