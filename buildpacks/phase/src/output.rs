@@ -135,7 +135,7 @@ pub fn exit_status(failure: &str) -> Option<i32> {
 pub fn detect_errors(report: &str) -> Vec<String> {
     let id = |line: &str, word: &str| {
         let rest = line.strip_prefix(word)?;
-        Some(rest.trim().split_whitespace().next()?.to_owned())
+        Some(rest.split_whitespace().next()?.to_owned())
     };
     let failed: Vec<String> = report.lines().filter_map(|l| id(l, "err:")).collect();
     let mut shown = Vec::new();

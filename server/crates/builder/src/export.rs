@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use paas_domain::{BuildId, Digest};
-use paas_phase::wire::{self, BuildpackOutput, KnownLayer, Manifest};
+use paas_phase::wire::{self, KnownLayer, Manifest};
 use paas_ports::{BuildSpec, BuiltImage, ImagePlan, LayerSource, PlannedLayer, PortError};
 use tar::Builder;
 use tokio::io::AsyncRead;
@@ -26,19 +26,13 @@ use crate::builder_image::{BaseImage, BuilderImage};
 use crate::config::{self, BuildpackLayers, Parts};
 use crate::engine::disk;
 use crate::launcher::LauncherLayer;
+use crate::manifest;
 use crate::memo::{Memo, MemoLayer, StoredLayer};
 use crate::processes::BuildMetadata;
 use crate::tarball::{self, Hashing, add_file, add_folders, add_link};
 
-/// More buildpacks or layers than any build has.
-const MOST_BUILDPACKS: usize = 200;
-const MOST_LAYERS: usize = 100;
 /// How many layers are read out of the container at the same time.
 const AT_ONCE: usize = 2;
-/// Names of layers that hold a language's runtime.
-const RUNTIMES: [&str; 12] =
-    ["runtime", "python", "node", "nodejs", "dist", "go", "ruby", "php", "jdk", "jre", "jvm", "debs"];
-
 /// Why one attempt at an export failed.
 enum Attempt {
     /// A layer that was believed to be unchanged is not what it was: again, without believing anything.
@@ -60,34 +54,40 @@ impl DockerBuilder {
         output: mpsc::Sender<Bytes>,
     ) -> Result<BuiltImage, PortError> {
         let name = self.container_name(&spec.app, &spec.build);
-        let builder = BuilderImage::find(&self.docker, self.image_of(&name).await?.as_str()).await?;
-        let reference = self.settings.run_image.clone().unwrap_or_else(|| builder.run_image.clone());
+        // The builder is the one that the build ran in, whatever the setting says by now; nearly always the same.
+        let images = self.images(&self.settings.builder_image);
+        let (ran_in, manifest, images) = tokio::join!(self.image_of(&name), self.manifest(&name), images);
+        let (ran_in, manifest) = (ran_in?, manifest?);
+        let (builder, base) = match images {
+            Ok(images) if images.0.id == ran_in => images,
+            _ => self.images(ran_in.as_str()).await?,
+        };
+        if manifest.status != wire::EXIT_BUILT {
+            return Err(PortError::permanent("exporting the image", "this build did not succeed"));
+        }
+        manifest::check(&manifest)?;
         let export = Export {
             driver: self,
             spec,
             container: name,
             folder: self.app_folder(&spec.app),
             owner: (builder.uid, builder.gid),
-            base: BaseImage::find(&self.docker, &reference).await?,
+            base,
             builder,
+            manifest,
         };
         export.folder.make().await?;
         let _ = output.send(Bytes::from_static(b"-----> Compressing...\n")).await;
         let memo = export.folder.memo(export.builder.short()).await;
         let image = match export.attempt(&memo).await {
-            Err(Attempt::Deceived) => match export.attempt(&Memo::default()).await {
-                Err(Attempt::Deceived) => {
-                    return Err(PortError::transient("exporting the image", "a layer changed while it was read"));
-                }
-                other => other,
-            },
+            Err(Attempt::Deceived) => export.attempt(&Memo::default()).await,
             other => other,
         };
         let image = image.map_err(|e| match e {
             Attempt::Failed(e) => e,
-            Attempt::Deceived => PortError::transient("exporting the image", "a layer changed"),
+            Attempt::Deceived => PortError::transient("exporting the image", "a layer changed while it was read"),
         })?;
-        let _ = output.send(Bytes::from(format!("       Done: {}\n", megabytes(image.size)))).await;
+        let _ = output.send(Bytes::from(format!("       Done: {}\n", manifest::megabytes(image.size)))).await;
         Ok(image)
     }
 }
@@ -100,16 +100,13 @@ struct Export<'a> {
     owner: (u64, u64),
     builder: BuilderImage,
     base: BaseImage,
+    manifest: Manifest,
 }
 
 impl Export<'_> {
     async fn attempt(&self, memo: &Memo) -> Result<BuiltImage, Attempt> {
         let begun = Instant::now();
-        let manifest = self.driver.manifest(&self.container).await?;
-        if manifest.status != wire::EXIT_BUILT {
-            return Err(PortError::permanent("exporting the image", "this build did not succeed").into());
-        }
-        check(&manifest)?;
+        let manifest = &self.manifest;
         let (app, launcher, ()) = tokio::try_join!(
             self.tar("/workspace", Path::new("workspace")),
             self.driver.launcher_layer(Some(&self.builder)),
@@ -132,9 +129,9 @@ impl Export<'_> {
             storing.push(self.store(layer, memo, &reused));
         }
         let stored: Vec<StoredLayer> = futures_util::stream::iter(storing).buffered(AT_ONCE).try_collect().await?;
-        let config = self.config_layer(&manifest, &metadata).await?;
+        let config = self.config_layer(&metadata).await?;
         let mut above: Vec<(u8, StoredLayer)> = vec![(0, launcher.layer.clone())];
-        above.extend(launch.iter().zip(&stored).map(|(layer, stored)| (rank(&layer.name), stored.clone())));
+        above.extend(launch.iter().zip(&stored).map(|(layer, stored)| (manifest::rank(&layer.name), stored.clone())));
         above.extend([(8, config.clone()), (9, app.clone())]);
         above.sort_by_key(|(rank, _)| *rank);
         let above: Vec<StoredLayer> = above.into_iter().map(|(_, layer)| layer).collect();
@@ -169,14 +166,14 @@ impl Export<'_> {
             Err(_) if source.deceived.lock().is_ok_and(|deceived| *deceived) => return Err(Attempt::Deceived),
             Err(e) => return Err(e.into()),
         };
-        self.folder.keep_pending(&self.spec.build, &self.memo_of(&manifest, &buildpacks)).await?;
+        self.folder.keep_pending(&self.spec.build, &self.memo_of(&buildpacks)).await?;
         tracing::debug!(?read, ?layered, whole = ?begun.elapsed(), "exported");
         Ok(BuiltImage {
             image,
             size: above.iter().map(|layer| layer.size).sum(),
             default_processes: metadata.default_processes(),
             builder: self.builder.id.to_string(),
-            description: language(&manifest.buildpacks),
+            description: manifest::language(&manifest.buildpacks),
         })
     }
 
@@ -234,7 +231,7 @@ impl Export<'_> {
     }
 
     /// The layer of `config/metadata.toml` and of the links that name the process types.
-    async fn config_layer(&self, manifest: &Manifest, metadata: &BuildMetadata) -> Result<StoredLayer, PortError> {
+    async fn config_layer(&self, metadata: &BuildMetadata) -> Result<StoredLayer, PortError> {
         let doing = "writing the launcher's configuration";
         let write = || {
             let mut tar = Builder::new(Hashing::new(Vec::new(), u64::MAX));
@@ -243,7 +240,7 @@ impl Export<'_> {
                 add_link(&mut tar, &format!("cnb/process/{process_type}"), "/cnb/lifecycle/launcher", (0, 0))?;
             }
             add_folders(&mut tar, Path::new("layers/config"), self.owner)?;
-            let text = manifest.metadata.as_bytes();
+            let text = self.manifest.metadata.as_bytes();
             add_file(&mut tar, "layers/config/metadata.toml", 0o644, text, self.owner)?;
             tar.into_inner()?.finish()
         };
@@ -259,15 +256,15 @@ impl Export<'_> {
         ImagePlan { config: config::of(parts), layers: base.chain(above).collect() }
     }
 
-    fn memo_of(&self, manifest: &Manifest, buildpacks: &[BuildpackLayers]) -> Memo {
+    fn memo_of(&self, buildpacks: &[BuildpackLayers]) -> Memo {
         let stored = |layer: &KnownLayer| {
             let mut all = buildpacks.iter().flat_map(|b| &b.layers);
             all.find(|(known, _)| known == layer).map(|(_, stored)| stored.clone())
         };
-        let layers = manifest.buildpacks.iter().flat_map(|b| &b.layers);
+        let layers = self.manifest.buildpacks.iter().flat_map(|b| &b.layers);
         let layers = layers.map(|layer| MemoLayer { known: layer.clone(), stored: stored(layer) }).collect();
         let stores: BTreeMap<String, String> =
-            manifest.buildpacks.iter().filter_map(|b| Some((b.folder.clone(), b.store.clone()?))).collect();
+            self.manifest.buildpacks.iter().filter_map(|b| Some((b.folder.clone(), b.store.clone()?))).collect();
         Memo { builder: self.builder.short().to_owned(), layers, stores }
     }
 }
@@ -303,113 +300,5 @@ impl LayerSource for Blobs<'_> {
         }
         let file = tokio::fs::File::open(&path).await.map_err(|e| disk("opening a layer", e))?;
         Ok(Box::new(file))
-    }
-}
-
-/// Refuses names that could lead anywhere but into `/layers`.
-fn check(manifest: &Manifest) -> Result<(), PortError> {
-    let bad = |why: &str| PortError::permanent("reading what the build left", why);
-    let name = |text: &str| {
-        let plain = !text.is_empty() && text.len() <= 255 && !text.contains(['/', '\0', '\n']);
-        plain && text != "." && text != ".."
-    };
-    if manifest.buildpacks.len() > MOST_BUILDPACKS {
-        return Err(bad("too many buildpacks"));
-    }
-    for buildpack in &manifest.buildpacks {
-        if !name(&buildpack.folder) || buildpack.folder != buildpack.id.replace('/', "_") {
-            return Err(bad("a buildpack's folder is not its id"));
-        }
-        if buildpack.layers.len() > MOST_LAYERS {
-            return Err(bad("too many layers"));
-        }
-        if buildpack.layers.iter().any(|layer| !name(&layer.name) || layer.folder != buildpack.folder) {
-            return Err(bad("a layer's name is none"));
-        }
-    }
-    Ok(())
-}
-
-/// Where a launch layer goes: runtimes first, then everything else.
-fn rank(layer: &str) -> u8 {
-    let name = layer.to_ascii_lowercase();
-    if RUNTIMES.contains(&name.as_str()) || name.ends_with("-runtime") { 1 } else { 2 }
-}
-
-/// What Heroku shows as an app's language: the name of the first buildpack that is one.
-fn language(buildpacks: &[BuildpackOutput]) -> Option<String> {
-    let helper = |b: &&BuildpackOutput| ["procfile", "deb-packages"].iter().any(|h| b.id.ends_with(h));
-    let main = buildpacks.iter().find(|b| !helper(b)).or(buildpacks.first())?;
-    let name = main.name.clone().unwrap_or_else(|| main.id.clone());
-    let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
-    let name = name.strip_prefix("Heroku ").unwrap_or(&name);
-    Some(name.strip_suffix(" Buildpack").unwrap_or(name).trim().to_owned())
-}
-
-/// Heroku's way to write a slug's size.
-fn megabytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // One decimal is shown.
-    let of = |unit: u64| bytes as f64 / unit as f64;
-    match bytes {
-        0..0x10_0000 => format!("{:.1}K", of(1024)),
-        0x10_0000..0x4000_0000 => format!("{:.1}M", of(1024 * 1024)),
-        _ => format!("{:.1}G", of(1024 * 1024 * 1024)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest(id: &str, folder: &str, layer: &str) -> Manifest {
-        let layer = KnownLayer {
-            folder: folder.to_owned(),
-            name: layer.to_owned(),
-            types: Default::default(),
-            metadata: String::new(),
-            contents: true,
-            fingerprint: None,
-        };
-        let buildpack =
-            BuildpackOutput { id: id.into(), folder: folder.into(), layers: vec![layer], ..Default::default() };
-        Manifest { buildpacks: vec![buildpack], ..Default::default() }
-    }
-
-    #[test]
-    fn names_stay_in_their_folder() {
-        assert!(check(&manifest("a/b", "a_b", "dist")).is_ok());
-        for (id, folder, layer) in [
-            ("a/b", "a/b", "x"),
-            ("..", "..", "x"),
-            ("a", "a", "../x"),
-            ("a", "b", "x"),
-            ("a", "a", ".."),
-            ("", "", "x"),
-        ] {
-            assert!(check(&manifest(id, folder, layer)).is_err(), "{id} {folder} {layer}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_herokus() {
-        assert_eq!(megabytes(54_630_000), "52.1M");
-        assert_eq!(megabytes(1536), "1.5K");
-        assert_eq!(megabytes(3 << 30), "3.0G");
-    }
-
-    #[test]
-    fn the_language_is_the_first_that_is_one() {
-        let named = |id: &str, name: &str| BuildpackOutput {
-            id: id.into(),
-            name: Some(name.into()),
-            ..BuildpackOutput::default()
-        };
-        let found = language(&[
-            named("heroku/deb-packages", "Debs"),
-            named("heroku/python", "Heroku Python Buildpack"),
-            named("heroku/procfile", "Procfile"),
-        ]);
-        assert_eq!(found.as_deref(), Some("Python"));
-        assert_eq!(language(&[named("paas/procfile", "Procfile")]).as_deref(), Some("Procfile"));
     }
 }

@@ -59,6 +59,7 @@ impl EngineRegistry {
         let images = self.docker.list_images(Some(ListImagesOptionsBuilder::new().build())).await;
         let images = images.map_err(|e| failed("listing the images", e))?;
         let mut most = 0;
+        self.chains().retain(|known, _| images.iter().any(|image| image.id == *known));
         for image in images {
             if image.id == id.as_str() {
                 return Ok(None);

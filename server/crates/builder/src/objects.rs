@@ -1,0 +1,94 @@
+//! What a build has in the engine besides its container's inside: names, labels, the network, and their removal.
+
+use std::collections::HashMap;
+
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::{
+    InspectNetworkOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
+};
+use paas_domain::{AppId, BuildId, outside_name};
+use paas_ports::PortError;
+
+use crate::DockerBuilder;
+use crate::engine::{failed, is_absent, is_conflict};
+
+impl DockerBuilder {
+    pub(crate) fn container_name(&self, app: &AppId, build: &BuildId) -> String {
+        outside_name(&self.settings.install, app, &format!("b{}", build.as_str().replace('-', "")))
+    }
+
+    pub(crate) fn volume_name(&self, app: &AppId, builder: &str) -> String {
+        outside_name(&self.settings.install, app, &format!("layers-{builder}"))
+    }
+
+    pub(crate) fn labels(&self, app: &AppId, kind: &str) -> HashMap<String, String> {
+        let pairs = [("paas.install", self.settings.install.as_str()), ("paas.app", app.as_str()), ("paas.kind", kind)];
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    fn label_filter(&self, app: &AppId, kind: &str) -> HashMap<String, Vec<String>> {
+        let labels = self.labels(app, kind);
+        HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
+    }
+
+    pub(crate) fn network_name(&self) -> String {
+        format!("paas-{}-builds", self.settings.install)
+    }
+
+    pub(crate) async fn ensure_network(&self) -> Result<(), PortError> {
+        let name = self.network_name();
+        match self.docker.inspect_network(&name, None::<InspectNetworkOptions>).await {
+            Ok(_) => return Ok(()),
+            Err(e) if is_absent(&e) => {}
+            Err(e) => return Err(failed("looking for the builds' network", e)),
+        }
+        let request = NetworkCreateRequest {
+            name,
+            driver: Some("bridge".to_owned()),
+            options: Some(HashMap::from([("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned())])),
+            labels: Some(HashMap::from([("paas.install".to_owned(), self.settings.install.to_string())])),
+            ..Default::default()
+        };
+        match self.docker.create_network(request).await {
+            Ok(_) => Ok(()),
+            Err(e) if is_conflict(&e) => Ok(()),
+            Err(e) => Err(failed("making the builds' network", e)),
+        }
+    }
+
+    pub(crate) async fn remove_container(&self, name: &str) -> Result<(), PortError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).build();
+        match self.docker.remove_container(name, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(failed("removing the build container", e)),
+        }
+    }
+
+    pub(crate) async fn remove_containers(&self, app: &AppId) -> Result<(), PortError> {
+        let filters = self.label_filter(app, "build");
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found = self.docker.list_containers(Some(options)).await.map_err(|e| failed("listing the builds", e))?;
+        for id in found.into_iter().filter_map(|container| container.id) {
+            self.remove_container(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the app's layers volumes but one.
+    pub(crate) async fn remove_volumes(&self, app: &AppId, but: Option<&str>) -> Result<(), PortError> {
+        let filters = self.label_filter(app, "layers");
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let found = self.docker.list_volumes(Some(options)).await.map_err(|e| failed("listing the volumes", e))?;
+        for volume in found.volumes.unwrap_or_default().into_iter().filter(|v| Some(v.name.as_str()) != but) {
+            let options = RemoveVolumeOptionsBuilder::new().build();
+            match self.docker.remove_volume(&volume.name, Some(options)).await {
+                Ok(()) => {}
+                Err(e) if is_absent(&e) => {}
+                Err(e) => return Err(failed("removing a layers volume", e)),
+            }
+        }
+        Ok(())
+    }
+}
