@@ -348,6 +348,43 @@ async fn one_off_dynos_and_logs(database: Database) {
     world.end().await;
 }
 
+/// One build of an app runs; a newer one takes the place of one that waits; an output is followed to its end.
+async fn builds_wait_for_each_other(database: Database) {
+    let world = ApiWorld::live(database).await;
+    world.create_app("hello").await;
+    let script = paas_ports::fake::builder::FakeScript::says("-----> Begun\n").waits("gate").then_says("-----> Done\n");
+    world.builds.script(script);
+    let build = async || {
+        let body = json!({"source_blob": {"url": world.upload(WEB).await}});
+        let build = world.post("/apps/hello/builds", &body).await.json();
+        let path = format!("/apps/hello/builds/{}", build["id"].as_str().expect("an id"));
+        (path, world.path_of(build["output_stream_url"].as_str().expect("a URL")))
+    };
+    let (first, output) = build().await;
+    for _ in 0..500 {
+        if world.builds.started().len() == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let (second, superseded) = build().await;
+    let (third, _) = build().await;
+    assert_eq!(world.get(&second).await.json()["status"], "failed");
+    let text = world.send(&Ask::new("GET", &superseded)).await.text();
+    assert_eq!(text, " !     Build superseded by a newer one.\n");
+    let ask = Ask::new("GET", &output);
+    let (followed, ()) = tokio::join!(world.send(&ask), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert_eq!(world.get(&first).await.json()["status"], "pending");
+        world.builds.open("gate");
+    });
+    assert!(followed.text().contains("-----> Begun") && followed.text().contains("-----> Done"), "{}", followed.text());
+    for path in [&first, &third] {
+        world.until(path, |build| build["status"] == "succeeded").await;
+    }
+    world.end().await;
+}
+
 async fn what_cannot_be_built_is_a_failed_build(database: Database) {
     let world = ApiWorld::live(database).await;
     world.create_app("hello").await;
@@ -391,6 +428,7 @@ async fn what_cannot_be_built_is_a_failed_build(database: Database) {
 stories!(
     a_deploy_by_archive,
     an_app_from_create_to_destroy,
+    builds_wait_for_each_other,
     config_during_a_release_phase,
     config_vars_come_back_byte_for_byte,
     domains_lead_to_one_app,

@@ -166,12 +166,15 @@ impl Releases {
         app: &AppScope,
         version: ReleaseVersion,
     ) -> Result<proto::ReleaseOfDyno, ApiError> {
-        if !self.0.contains_key(&version) {
-            let release = uow.release_by_version(app, version).await?;
-            let release = release.ok_or_else(|| ApiError::internal("a dyno's release has no row"))?;
-            self.0.insert(version, release.id.to_string());
-        }
-        let id = self.0.get(&version).cloned().unwrap_or_default();
+        let id = match self.0.get(&version) {
+            Some(known) => known.clone(),
+            None => {
+                let release = uow.release_by_version(app, version).await?;
+                let release = release.ok_or_else(|| ApiError::internal("a dyno's release has no row"))?;
+                self.0.insert(version, release.id.to_string());
+                release.id.to_string()
+            }
+        };
         Ok(proto::ReleaseOfDyno { id, version: u64::try_from(version.0).unwrap_or(0) })
     }
 }

@@ -69,6 +69,24 @@ fn chain(own: &str, headers: &HeaderMap) -> HeaderValue {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        use tower::ServiceExt as _;
+        let secret = std::hint::black_box("secret");
+        let handler = move || async move {
+            assert_ne!(secret, "secret", "{secret}");
+        };
+        let router = axum::Router::new().route("/", axum::routing::get(handler));
+        let router = router.layer(axum::middleware::from_fn(envelope));
+        let answer = router.oneshot(Request::new(axum::body::Body::empty())).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), 500);
+        assert!(answer.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(answer.into_body(), 10_000).await.expect("a body");
+        let body: paas_proto::ErrorBody = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body.id, "internal_server_error");
+        assert!(!body.message.contains("secret"));
+    }
+
     #[test]
     fn the_chain_is_clean_and_bounded() {
         let mut headers = HeaderMap::new();

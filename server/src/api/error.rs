@@ -14,8 +14,9 @@ use crate::cx::OpError;
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    body: ErrorBody,
-    header: Option<(HeaderName, HeaderValue)>,
+    // Boxed: every handler's result has room for it.
+    body: Box<ErrorBody>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
     /// What happened inside, for the log line of the request.
     cause: Option<String>,
     /// Whether the connection ends with this answer.
@@ -31,7 +32,7 @@ pub(crate) struct Said {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, id: &str, message: impl Into<String>) -> Self {
-        let body = ErrorBody { id: id.to_owned(), message: message.into(), ..ErrorBody::default() };
+        let body = Box::new(ErrorBody { id: id.to_owned(), message: message.into(), ..ErrorBody::default() });
         Self { status, body, header: None, cause: None, close: false }
     }
 
@@ -42,7 +43,8 @@ impl ApiError {
 
     pub(crate) fn unauthorized() -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Invalid credentials provided.");
-        error.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"API\"")));
+        let challenge = (header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"API\""));
+        error.header = Some(Box::new(challenge));
         error
     }
 
@@ -159,7 +161,7 @@ impl IntoResponse for ApiError {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         if self.close {

@@ -52,9 +52,11 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
             }
         }
     }
-    for older in &pending {
+    let mut superseded = Vec::new();
+    for older in pending {
         if uow.cancel_waiting_job(app, older.id.as_str(), "superseded by a newer push", now).await? {
             uow.fail_build(app, &older.id, "superseded by a newer push", now).await?;
+            superseded.push(older);
         }
     }
     let token = new_token("out");
@@ -77,6 +79,13 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
     uow.create_job(app, &queue, JobKind::BuildApp, build.id.as_str(), first, now).await?;
     uow.save().await?;
     cx.kick();
+    // A push is told by its own session; whoever uploaded an archive reads the output.
+    for older in superseded.iter().filter(|older| older.branch.is_none()) {
+        if let Some(key) = &older.source_key {
+            cx.objects.remove(key).await?;
+        }
+        say_failed(cx, &older.output, "Build superseded by a newer one.").await?;
+    }
     let line = format!("Build started by user {}", account.email);
     cx.say(app.id(), paas_ports::LogSource::App, "api", line).await;
     Ok(build)
@@ -104,10 +113,15 @@ pub async fn refuse_build(
     uow.fail_build(app, &build.id, reason, now).await?;
     let build = uow.build(app, &build.id).await?;
     uow.save().await?;
-    cx.outputs.begin(&output, 0).await?;
-    cx.outputs.write(&output, 0, format!(" !     {reason}\n").into()).await?;
-    cx.outputs.close(&output).await?;
+    say_failed(cx, &output, reason).await?;
     Ok(build)
+}
+
+/// The whole output of a build that never ran.
+async fn say_failed(cx: &Cx, output: &OutputId, reason: &str) -> Result<(), OpError> {
+    cx.outputs.begin(output, 0).await?;
+    cx.outputs.write(output, 0, format!(" !     {reason}\n").into()).await?;
+    Ok(cx.outputs.close(output).await?)
 }
 
 /// What became of a build's job: what its pusher hears.

@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 pub use pass::PassStep;
 
 use crate::cx::Cx;
+use crate::ops::manage_sources::sweep_sources;
 
 /// How long a reconciler that has died holds an app. Longer than any pass takes.
 const LEASE: Duration = Duration::from_secs(30);
@@ -97,6 +98,9 @@ async fn sweep(cx: &Cx) -> Result<(), StoreError> {
     let mut uow = cx.begin().await?;
     uow.kick_all_apps(cx.now()).await?;
     uow.save().await?;
+    if let Err(error) = sweep_sources(cx).await {
+        tracing::warn!(%error, "expired sources are still there");
+    }
     collect::collect(cx).await
 }
 
