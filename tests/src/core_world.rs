@@ -62,7 +62,7 @@ impl Outside {
             drain_timeout: Duration::from_millis(40),
         };
         Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            folder: memory_folder(),
             dynos: FakeDynos::with_timing(Arc::clone(&clock), timing),
             routes: FakeRoutes::new(),
             images: FakeImages::new(),
@@ -125,28 +125,42 @@ impl Outside {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
-        tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped));
-        tasks.spawn(kick(cx.clone(), changes));
+        tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped.clone()));
+        tasks.spawn(kick(cx.clone(), changes, stopped));
         Core { cx, stop, tasks }
     }
 
-    /// Whether nothing at all is left of any app outside the database.
+    /// What is left of any app outside the database.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let folder = |name: &str| {
-            std::fs::read_dir(self.folder.path().join(name)).map_or(0, |entries| {
-                entries
-                    .flatten()
-                    .filter(|e| e.file_name() != "incoming" && !e.file_name().to_string_lossy().starts_with('.'))
-                    .count()
-            })
-        };
-        self.dynos.apps_with_dynos().is_empty()
-            && self.images.images().is_empty()
-            && self.builds.left().is_empty()
-            && self.logs.is_empty()
-            && folder("git") == 0
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut note = |what: &str, there: bool| left.extend(there.then(|| what.to_owned()));
+        note("dynos", !self.dynos.apps_with_dynos().is_empty());
+        note("images", !self.images.images().is_empty());
+        note("builds", !self.builds.left().is_empty());
+        note("logs or outputs", !self.logs.is_empty());
+        for (folder, ending) in [("git", ".git"), ("objects", ".tar")] {
+            let mut folders = vec![self.folder.path().join(folder)];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                    if entry.file_name().to_string_lossy().ends_with(ending) {
+                        left.push(entry.path().display().to_string());
+                    } else if entry.path().is_dir() {
+                        folders.push(entry.path());
+                    }
+                }
+            }
+        }
+        left
     }
+}
+
+/// A temporary folder in memory where there is one: a process that is dropped loses nothing that it wrote, so the
+/// disk plays no part, and waiting for it is most of what a life would do.
+fn memory_folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).expect("a temporary folder")
 }
 
 impl Default for Outside {
@@ -155,8 +169,13 @@ impl Default for Outside {
     }
 }
 
-async fn kick(cx: Cx, mut changes: mpsc::UnboundedReceiver<paas_domain::AppId>) {
-    while let Some(app) = changes.recv().await {
+async fn kick(cx: Cx, mut changes: mpsc::UnboundedReceiver<paas_domain::AppId>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let app = tokio::select! {
+            app = changes.recv() => app,
+            _ = stopped.changed() => None,
+        };
+        let Some(app) = app else { return };
         let _ = outside::task(async {
             let mut uow = cx.begin().await?;
             uow.kick_app(&app, cx.now()).await?;

@@ -27,7 +27,7 @@ use paas_tests::core_world::{Core, Outside};
 /// How many lives for each step and side.
 const SEEDS: u64 = 20;
 /// Lives at the same time: they mostly wait.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 24;
 /// How long a life may take to come to each of its stages.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -326,36 +326,38 @@ async fn live(point: (&'static str, Side), seed: u64) -> Arc<Plan> {
         row.is_err().then_some(())
     })
     .await;
-    assert!(life.world.is_empty(), "seed {seed}: nothing is left outside");
+    assert_eq!(life.world.leftovers(), Vec::<String>::new(), "{point:?} seed {seed}: nothing is left outside");
     let plan = Arc::clone(&life.plan);
     life.core.take().expect("a server runs").stop().await;
     plan
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_step_survives_a_crash_on_either_side_of_its_effect() {
-    let mut lives = tokio::task::JoinSet::new();
-    let (mut crashes, mut runs) = (0, 0);
-    let mut passed: HashMap<(&str, bool), usize> = HashMap::new();
+#[test]
+fn every_step_survives_a_crash_on_either_side_of_its_effect() {
     let mut waiting: Vec<_> =
         points().into_iter().flat_map(|point| (0..SEEDS).map(move |seed| (point, seed))).collect();
     waiting.reverse();
-    loop {
-        while lives.len() < AT_ONCE {
-            let Some((point, seed)) = waiting.pop() else { break };
-            lives.spawn(async move { (point, seed, live(point, seed).await) });
+    let waiting = Mutex::new(waiting);
+    let (crashes, runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let passed: Mutex<HashMap<(&str, bool), usize>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                loop {
+                    let Some((point, seed)) = waiting.lock().expect("a lock").pop() else { return };
+                    let plan = runtime.block_on(live(point, seed));
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    crashes.fetch_add(plan.count.load(Ordering::SeqCst), Ordering::SeqCst);
+                    let key = (point.0.to_owned(), point.1 == Side::BeforeEffect);
+                    let passes = plan.passes.lock().expect("a lock").get(&key).copied().unwrap_or(0);
+                    *passed.lock().expect("a lock").entry((point.0, key.1)).or_default() += passes;
+                }
+            });
         }
-        let Some(ended) = lives.join_next().await else { break };
-        let (point, _, plan) = match ended {
-            Ok(ended) => ended,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        runs += 1;
-        crashes += plan.count.load(Ordering::SeqCst);
-        let key = (point.0.to_owned(), point.1 == Side::BeforeEffect);
-        *passed.entry((point.0, point.1 == Side::BeforeEffect)).or_default() +=
-            plan.passes.lock().expect("a lock").get(&key).copied().unwrap_or(0);
-    }
+    });
+    let passed = passed.into_inner().expect("a lock");
+    let (crashes, runs) = (crashes.into_inner(), runs.into_inner());
     for (step, side) in points() {
         let count = passed.get(&(step, side == Side::BeforeEffect)).copied().unwrap_or(0);
         assert!(count > 0, "no life passes {step} {side:?}: the step has no test");
