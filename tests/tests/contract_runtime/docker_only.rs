@@ -208,7 +208,8 @@ impl OwnEngine {
         let _ = std::fs::remove_file(dir.join("exec/containerd/containerd.pid"));
         std::process::Command::new("dockerd")
             .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid")])
-            .args(["--host", &format!("unix://{}", at("engine.sock")), "--bridge", "none"])
+            // Named, not "none": an engine without a default bridge takes away the one that is there.
+            .args(["--host", &format!("unix://{}", at("engine.sock")), "--bridge", "docker0"])
             .args(["--iptables=false", "--ip-forward=false", "--ip-masq=false", "--ip6tables=false"])
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
