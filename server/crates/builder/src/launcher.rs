@@ -36,6 +36,7 @@ impl DockerBuilder {
         let ours = tokio::fs::read(self.settings.tools.join("launcher")).await.map_err(|e| {
             PortError::permanent(doing, format!("the program launcher is not in the tools folder: {e}"))
         })?;
+        let _alone = self.launchers.lock().await;
         let folder = self.settings.blobs.join("launchers");
         let of = builder.map_or("none", BuilderImage::short);
         let name = format!("{of}-{}", &digest_of(&ours).hex()[..12]);

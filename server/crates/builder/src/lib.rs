@@ -47,13 +47,15 @@ pub struct DockerBuilder {
     docker: Docker,
     settings: BuilderSettings,
     registry: Arc<dyn Registry>,
+    /// Held while the launchers' layer is made, which is once per builder.
+    launchers: tokio::sync::Mutex<()>,
 }
 
 impl DockerBuilder {
     /// Builds on this engine, and pushes to `registry`.
     #[must_use]
     pub fn new(docker: Docker, settings: BuilderSettings, registry: Arc<dyn Registry>) -> Self {
-        Self { docker, settings, registry }
+        Self { docker, settings, registry, launchers: tokio::sync::Mutex::default() }
     }
 }
 
