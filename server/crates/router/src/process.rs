@@ -52,12 +52,15 @@ fn doing(doing: &'static str) -> impl Fn(io::Error) -> RouterError {
     move |cause| RouterError::Io { doing, cause }
 }
 
+/// A thread with an event loop, and what ends it when it is dropped.
+type Thread = (oneshot::Sender<()>, JoinHandle<()>);
+
 /// A running router.
 pub struct Router {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
     control: Arc<Control>,
-    threads: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+    threads: Vec<Thread>,
     stop: watch::Receiver<Option<Duration>>,
     // Keeps a second router out while this one takes requests.
     lock: File,
@@ -226,10 +229,7 @@ pub(crate) fn is_taken(state_dir: &Path) -> io::Result<bool> {
     take_lock(state_dir).map(|lock| lock.is_none())
 }
 
-fn spawn_workers(
-    workers: &[Arc<Worker>],
-    listeners: &[TcpListener],
-) -> Result<Vec<(oneshot::Sender<()>, JoinHandle<()>)>, RouterError> {
+fn spawn_workers(workers: &[Arc<Worker>], listeners: &[TcpListener]) -> Result<Vec<Thread>, RouterError> {
     let (senders, receivers): (Vec<_>, Vec<_>) = workers.iter().map(|_| mpsc::unbounded_channel()).unzip();
     let mut threads = Vec::new();
     for (worker, handed) in workers.iter().cloned().zip(receivers) {
@@ -245,7 +245,7 @@ fn spawn_workers(
 }
 
 /// A thread with an event loop that runs `work` until the returned sender is dropped.
-fn spawn<F, W>(name: &str, work: F) -> Result<(oneshot::Sender<()>, JoinHandle<()>), RouterError>
+fn spawn<F, W>(name: &str, work: F) -> Result<Thread, RouterError>
 where
     F: FnOnce() -> W + Send + 'static,
     W: Future<Output = ()>,

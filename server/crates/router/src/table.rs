@@ -29,7 +29,9 @@ pub(crate) struct Table {
     wildcards: AtomicUsize,
 }
 
-struct Shards(Box<[ArcSwap<HashMap<Arc<str>, Arc<App>>>]>);
+struct Shards(Box<[ArcSwap<Shard>]>);
+
+type Shard = HashMap<Arc<str>, Arc<App>>;
 
 impl Table {
     pub(crate) fn new() -> Self {
@@ -70,7 +72,7 @@ impl Shards {
         Self((0..SHARDS).map(|_| ArcSwap::default()).collect())
     }
 
-    fn of(&self, name: &str) -> &ArcSwap<HashMap<Arc<str>, Arc<App>>> {
+    fn of(&self, name: &str) -> &ArcSwap<Shard> {
         // FNV-1a. Who crowds one shard on purpose makes it as slow as an undivided table, for changes only.
         let hash =
             name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
@@ -84,7 +86,7 @@ impl Shards {
     /// Replaces an entry; whether there was one.
     fn put(&self, name: &str, app: Option<Arc<App>>) -> bool {
         let shard = self.of(name);
-        let mut map = HashMap::clone(&shard.load());
+        let mut map = Shard::clone(&shard.load());
         let before = match app {
             Some(app) => map.insert(Arc::from(name), app),
             None => map.remove(name),

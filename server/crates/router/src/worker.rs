@@ -77,6 +77,7 @@ pub(crate) struct Worker {
     index: usize,
     /// Requests that are being served.
     pub(crate) in_flight: AtomicUsize,
+    #[allow(clippy::vec_box)] // taken and given back for each request: a pointer moves, not half a kilobyte
     scratch: Mutex<Vec<Box<Scratch>>>,
     ids: Mutex<Ids>,
     dice: AtomicU64,

@@ -256,9 +256,8 @@ impl Request {
         head.extend_from_slice(b"\r\n");
         for header in headers {
             let keep = match name::classify(header.name) {
-                Name::Other => {
-                    !name::shadows_ours(header.name) && !(found.nominates && is_nominated(header.name, headers))
-                }
+                Name::Other if name::shadows_ours(header.name) => false,
+                Name::Other => !found.nominates || !is_nominated(header.name, headers),
                 Name::SetCookie => true,
                 Name::Expect => self.expects_continue,
                 _ => false,
