@@ -63,6 +63,13 @@ impl DockerBench {
         Self { docker, socket, image, install, other, state, logs, pools, driver }
     }
 
+    /// The files that the driver keeps, of dynos and of wishes.
+    pub(crate) fn state_files(&self) -> Vec<String> {
+        let folders =
+            ["dynos", "wishes"].map(|name| std::fs::read_dir(self.state.path().join(name)).expect("a folder"));
+        folders.into_iter().flatten().map(|f| f.expect("a file").file_name().to_string_lossy().into_owned()).collect()
+    }
+
     fn parts(&self) -> Parts<'_> {
         Parts {
             docker: &self.docker,

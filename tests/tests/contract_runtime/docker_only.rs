@@ -5,7 +5,7 @@ use std::time::Instant;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions};
 use paas_domain::{ConfigVars, Quantity};
-use paas_ports::contract::runtime::bench::{dynos, exit_of, logged, next, one_off, pool, settle, settled, web};
+use paas_ports::contract::runtime::bench::{dynos, exit_of, logged, next, one_off, pool, settle, settled, until, web};
 use paas_ports::{Progress, ServiceSpec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -150,6 +150,22 @@ async fn a_container_removed_behind_our_back_is_replaced() {
         settled(&*bench, &spec).await;
         let again = dynos(&*bench, &spec.app).await.remove(0);
         assert_eq!((again.name, again.id != dyno.id), (dyno.name, true));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_app_leaves_no_file_either() {
+    on_bench(|bench| async move {
+        let spec = web(&*bench, "say hello; serve");
+        settled(&*bench, &spec).await;
+        let (id, mut run) = one_off(&*bench, "worker", false);
+        run.app = spec.app.clone();
+        bench.runtime().start_once(&id, &run).await.expect("start_once");
+        until("it is removed", || async { bench.runtime().remove_app(&spec.app).await.expect("remove_app") }).await;
+        // Whatever still runs of it writes nothing any more.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(bench.state_files(), Vec::<String>::new());
     })
     .await;
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use paas_domain::{AppId, DynoId, ProcessType};
 use paas_ports::{Member, MemberState};
 use tokio::sync::watch;
 
-use super::facts::{Facts, Failure, Files};
+use super::facts::{Facts, Failure, Files, Position};
 use super::tag::Tag;
 
 /// A dyno whose container exists.
@@ -20,6 +21,8 @@ pub(crate) struct Dyno {
     facts: watch::Sender<Facts>,
     address: Mutex<Option<SocketAddr>>,
     minded: Mutex<bool>,
+    /// Struck from the book: nothing of it is written any more. Changes only under the lock of `facts`.
+    struck: AtomicBool,
     files: Files,
 }
 
@@ -42,9 +45,34 @@ impl Dyno {
             if next == *facts {
                 return false;
             }
-            self.files.write_facts(&self.tag.dyno, &next);
+            if !self.struck.load(Ordering::Relaxed) {
+                self.files.write_facts(&self.tag.dyno, &next);
+            }
             *facts = next;
             true
+        });
+    }
+
+    /// Keeps how much of its output is in the log.
+    pub(crate) fn keep_position(&self, position: &Position) {
+        self.facts.send_if_modified(|_| {
+            if !self.struck.load(Ordering::Relaxed) {
+                self.files.write_position(&self.tag.dyno, position);
+            }
+            false
+        });
+    }
+
+    /// Drops its files for good, but for the facts if `keep_facts`.
+    fn close(&self, keep_facts: bool) {
+        self.facts.send_if_modified(|_| {
+            self.struck.store(true, Ordering::Relaxed);
+            if keep_facts {
+                self.files.drop_position(&self.tag.dyno);
+            } else {
+                self.files.drop_dyno(&self.tag.dyno);
+            }
+            false
         });
     }
 
@@ -115,6 +143,7 @@ impl Book {
             facts: watch::Sender::new(facts),
             address: Mutex::default(),
             minded: Mutex::default(),
+            struck: AtomicBool::new(false),
             files: self.files.clone(),
         });
         dynos.insert(id, Arc::clone(&dyno));
@@ -125,17 +154,22 @@ impl Book {
         locked(&self.dynos).get(dyno).cloned()
     }
 
-    /// Strikes a dyno whose container is gone. Its files stay when it was forgotten (see [`Facts`]).
+    /// Strikes a dyno whose container is gone. The facts of a one-off dyno stay: its id was used.
     pub(crate) fn strike(&self, dyno: &Dyno) {
+        self.forget(dyno);
+        dyno.close(!dyno.tag.is_service());
+    }
+
+    /// Strikes a dyno whose app is gone too, with all that is kept of it.
+    pub(crate) fn erase(&self, dyno: &Dyno) {
+        self.forget(dyno);
+        dyno.close(false);
+    }
+
+    fn forget(&self, dyno: &Dyno) {
         let mut dynos = locked(&self.dynos);
         if dynos.get(&dyno.tag.dyno).is_some_and(|d| d.container == dyno.container) {
             dynos.remove(&dyno.tag.dyno);
-        }
-        drop(dynos);
-        if dyno.tag.is_service() {
-            self.files.drop_dyno(&dyno.tag.dyno);
-        } else {
-            self.files.drop_position(&dyno.tag.dyno);
         }
     }
 

@@ -159,7 +159,7 @@ impl Taker {
         // A line whose rest is still to come would be cut by a restart here: then it is taken again in whole.
         if self.rest.iter().all(Vec::is_empty) {
             self.saved = self.position;
-            inner.files.write_position(&dyno.tag.dyno, &self.saved);
+            dyno.keep_position(&self.saved);
         }
     }
 }

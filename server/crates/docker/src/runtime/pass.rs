@@ -237,6 +237,13 @@ impl Inner {
         dyno.note(|f| f.started = true);
         match self.docker.start_container(&dyno.container, None::<StartContainerOptions>).await {
             Ok(()) => {}
+            // The engine takes a container back when whoever asked for it hung up while it was made. It never ran,
+            // so another may be made for the same id.
+            Err(e) if status(&e) == Some(404) && e.to_string().contains("No such container") => {
+                self.book.erase(dyno);
+                // The next pass makes another; a one-off dyno has no next pass of its own.
+                return if dyno.tag.is_service() { Ok(()) } else { Err(PortError::transient(doing, e)) };
+            }
             Err(e) => match cannot_start(&e) {
                 Some(why) => {
                     let at = self.clock.now();
@@ -299,8 +306,7 @@ impl Inner {
             self.order_stop(dyno, true);
             if found.stage != Stage::Running {
                 self.remove_container(&dyno.container).await?;
-                self.book.strike(dyno);
-                self.files.drop_dyno(&dyno.tag.dyno);
+                self.book.erase(dyno);
             }
         }
         for process_type in self.files.process_types(app) {

@@ -148,7 +148,7 @@ pub async fn config_arrives_byte_for_byte(bench: &impl RuntimeBench) {
     let pem = "-----BEGIN KEY-----\nab+/= \"quoted\" 'x' $HOME `x` \\ é🦀\n-----END KEY-----\n\n";
     // Hardly compressible.
     let noise: Vec<u8> =
-        (0_u64..60_000).map(|n| b'!' + u8::try_from((n * n * 2_654_435_761 >> 9) % 90).unwrap_or(0)).collect();
+        (0_u64..60_000).map(|n| b'!' + u8::try_from(((n * n * 2_654_435_761) >> 9) % 90).unwrap_or(0)).collect();
     let large = String::from_utf8(noise).expect("ascii");
     for (name, value) in [("PEM", pem), ("LARGE", large.as_str()), ("EMPTY", "")] {
         let (id, mut spec) = super::bench::one_off(bench, &format!("print {name}"), true);
