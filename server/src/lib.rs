@@ -4,6 +4,7 @@
 //! (`reconcile`) turn rows into containers and routes through the ports in [`cx::Cx`]. `ARCHITECTURE.md` draws the paths.
 
 pub mod api;
+mod archive;
 pub mod attach_lookup;
 pub mod crash_point;
 pub mod cx;

@@ -127,6 +127,10 @@ async fn what_is_not_there_says_so(database: Database) {
     for method in ["PUT", "OPTIONS", "TRACE", "PROPFIND"] {
         assert_eq!(world.send(&world.ask(method, "/apps")).await.short(), "405 method_not_allowed", "{method}");
     }
+    for head in ["GET /apps HTTP/1.1\r\n\r\n", "GET /apps HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"] {
+        let answer = world.raw(head.as_bytes()).await.expect("an answer");
+        assert_eq!(answer.short(), "400 bad_request", "{head}");
+    }
     let resource = async |path: &str| world.get(path).await.json()["resource"].clone();
     assert_eq!(resource("/apps/mine/pipeline-couplings").await, "pipeline_coupling");
     assert_eq!(resource("/apps/mine/builds/x").await, "build");

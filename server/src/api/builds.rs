@@ -6,7 +6,6 @@ use paas_store::{App, AppScope, Build, Source, Uow};
 use serde_json::json;
 
 use super::answer::{Answer, Reply};
-use super::archive::{self, ArchiveError};
 use super::call::{Call, OnApp};
 use super::error::ApiError;
 use super::fixed_id::slug_id;
@@ -16,8 +15,8 @@ use super::params::Params;
 use super::releases::Users;
 use super::{buildpacks, sources, stacks};
 use crate::cx::Cx;
-use crate::ops::accept_build::{BuildSource, accept_build, refuse_build};
-use crate::ops::manage_sources::{source_by_token, upload_key};
+use crate::ops::accept_archive::{Upload, accept_archive};
+use crate::ops::manage_sources::source_by_token;
 
 const ATTRIBUTES: [Attribute<Build>; 1] = [Attribute { name: "id", kind: Kind::Id, key: |build| Key::text(&build.id) }];
 
@@ -67,30 +66,8 @@ pub(crate) async fn create(call: Call<OnApp>) -> Reply {
     let blob = blob.ok_or_else(|| call.params.invalid("source_blob", "is required"))?;
     let (version, checksum) = (blob.line("version")?, checksum(&blob)?);
     let source = source(&call, &blob).await?;
-    let incoming = cx.objects.scratch()?.join(format!("{}.tar", uuid::Uuid::new_v4()));
-    let (from, into) = (cx.objects.path(&upload_key(&source)), incoming.clone());
-    let unpacked = tokio::task::spawn_blocking(move || archive::to_plain_tar(&from, &into, checksum.as_deref()));
-    let unpacked = unpacked.await.map_err(ApiError::internal)?;
-    let build = match unpacked {
-        Ok(()) => {
-            let key = format!("sources/{}/{}.tar", call.app().id, uuid::Uuid::new_v4());
-            cx.objects.put_file(&key, &incoming).await?;
-            let source = BuildSource::Archive { key: key.clone(), version };
-            let accepted = accept_build(cx, call.scope(), call.account(), source).await;
-            if accepted.is_err() {
-                cx.objects.remove(&key).await?;
-            }
-            accepted?
-        }
-        Err(ArchiveError::Bad(why)) => {
-            let _ = tokio::fs::remove_file(&incoming).await;
-            refuse_build(cx, call.scope(), call.account(), version, &format!("Bad source archive: {why}.")).await?
-        }
-        Err(ArchiveError::Disk(error)) => {
-            let _ = tokio::fs::remove_file(&incoming).await;
-            return Err(ApiError::internal(format!("unpacking a source: {error}")));
-        }
-    };
+    let upload = Upload { source, version, checksum };
+    let build = accept_archive(cx, call.scope(), call.account(), upload).await?;
     let mut uow = cx.store.read().await?;
     Answer::created(&show(&mut uow, cx, call.scope(), call.app(), &build, &mut Users::default()).await?)
 }
@@ -107,9 +84,6 @@ async fn source(call: &Call<OnApp>, blob: &Params) -> Result<Source, ApiError> {
     let source = source_by_token(&call.cx, token).await?.ok_or_else(foreign)?;
     if source.account != call.account().id || source.app.as_ref().is_some_and(|app| *app != call.app().id) {
         return Err(foreign());
-    }
-    if !source.uploaded || !call.cx.objects.exists(&upload_key(&source)).await? {
-        return Err(blob.invalid("url", "has nothing behind it: PUT the archive to its put_url first"));
     }
     Ok(source)
 }

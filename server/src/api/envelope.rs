@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -27,7 +27,13 @@ pub(crate) async fn envelope(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
     let answer = async {
-        if known.contains(&method) { next.run(request).await } else { ApiError::method_not_allowed().into_response() }
+        if !known.contains(&method) {
+            ApiError::method_not_allowed().into_response()
+        } else if let Err(error) = host(&request) {
+            error.into_response()
+        } else {
+            next.run(request).await
+        }
     };
     let caught = AssertUnwindSafe(outside::task(answer)).catch_unwind().await;
     let mut response = caught.unwrap_or_else(|panic| {
@@ -48,6 +54,16 @@ pub(crate) async fn envelope(request: Request, next: Next) -> Response {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private, no-cache"));
     headers.entry(header::VARY).or_insert(HeaderValue::from_static("Accept, Authorization"));
     response
+}
+
+/// A request for two hosts, or for none where HTTP/1.1 wants one, is no request.
+fn host(request: &Request) -> Result<(), ApiError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let needed = request.version() == Version::HTTP_11 && request.uri().host().is_none();
+    if hosts > 1 || (hosts == 0 && needed) {
+        return Err(ApiError::bad_request("The request needs exactly one Host header."));
+    }
+    Ok(())
 }
 
 /// This request's id and those that the client sent, as Heroku gives them back. What is no id is left out.
@@ -78,7 +94,8 @@ mod tests {
         };
         let router = axum::Router::new().route("/", axum::routing::get(handler));
         let router = router.layer(axum::middleware::from_fn(envelope));
-        let answer = router.oneshot(Request::new(axum::body::Body::empty())).await.expect("an answer");
+        let request = Request::builder().header("Host", "localhost").body(axum::body::Body::empty());
+        let answer = router.oneshot(request.expect("a request")).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 500);
         assert!(answer.headers().contains_key(REQUEST_ID));
         let body = axum::body::to_bytes(answer.into_body(), 10_000).await.expect("a body");

@@ -9,7 +9,6 @@ mod account;
 mod addons;
 mod answer;
 mod apps;
-mod archive;
 mod auth;
 mod buildpacks;
 mod builds;

@@ -1,6 +1,7 @@
 //! One file for each thing the product can do. Each reads, decides, writes rows and raises the generation in
 //! one transaction, and touches nothing outside.
 
+pub mod accept_archive;
 pub mod accept_build;
 pub mod create_app;
 pub mod cut_release;

@@ -139,7 +139,7 @@ pub(crate) fn elsewhere(id: &str) -> Option<&'static str> {
 }
 
 const RENDEZVOUS: &str = "the rendezvous' own tests (server/src/rendezvous)";
-const ARCHIVE: &str = "server/src/api/archive.rs: its tests make the archive";
+const ARCHIVE: &str = "server/src/archive.rs: its tests make the archive";
 const BUILDER: &str = "the builder's suites: it is about what runs in a build";
 const NO_OAUTH_APPS: &str = "there are no OAuth clients, invitations, transfers or teams yet";
 const NO_PIPELINES: &str = "there are no pipelines yet";
