@@ -143,7 +143,7 @@ impl ApiWorld {
         });
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let ca = paas_server::local_ca::LocalCa::open(&path("ca"), &[], Arc::new(SystemClock)).expect("a certificate");
+        let ca = paas_server::local_ca::LocalCa::open(path("ca"), &[], Arc::new(SystemClock)).expect("a certificate");
         let tls = Arc::new(ca.https_config().expect("a configuration"));
         let router = paas_server::api::router(cx.clone());
         tasks.spawn(paas_server::listen::serve(listener, tls, router, stopped.clone()));

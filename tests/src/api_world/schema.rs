@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use super::Answer;
 
-/// Method, path and answer of every link in the official schema.
-fn links() -> &'static [(String, Vec<String>, String, bool)] {
-    static LINKS: OnceLock<Vec<(String, Vec<String>, String, bool)>> = OnceLock::new();
+/// A link of the official schema: method, path by its parts, the answer's resource, and whether it is a list of them.
+type Link = (String, Vec<String>, String, bool);
+
+fn links() -> &'static [Link] {
+    static LINKS: OnceLock<Vec<Link>> = OnceLock::new();
     LINKS.get_or_init(|| {
         let facts: Value = serde_json::from_str(paas_proto::facts::HEROKU_API).expect("JSON");
         let all = facts.as_object().expect("an object").values();

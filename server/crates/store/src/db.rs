@@ -221,8 +221,8 @@ impl Uow {
     pub(crate) async fn execute_schema(&mut self, sql: String) -> Result<(), StoreError> {
         let sql = sqlx::AssertSqlSafe(sql);
         match &mut self.tx {
-            Tx::Sqlite(tx) => drop(sqlx::query::<Sqlite>(sql).execute(&mut **tx).await?),
-            Tx::Postgres(tx) => drop(sqlx::query::<Postgres>(sql).execute(&mut **tx).await?),
+            Tx::Sqlite(tx) => sqlx::query::<Sqlite>(sql).execute(&mut **tx).await.map(|_| ())?,
+            Tx::Postgres(tx) => sqlx::query::<Postgres>(sql).execute(&mut **tx).await.map(|_| ())?,
         }
         Ok(())
     }
