@@ -77,8 +77,7 @@ pub struct Options {
 /// # Errors
 /// When something it cannot work without is missing: the folder, the keys, the database, the engine, a port.
 pub fn serve(options: Options) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }
@@ -88,6 +87,7 @@ pub fn serve(options: Options) -> anyhow::Result<()> {
 /// # Errors
 /// When it cannot listen.
 pub fn router(args: Vec<String>) -> anyhow::Result<()> {
+    log_to_stderr();
     let options = paas_router::RouterOptions::from_args(args)?;
     Ok(paas_router::run(&options)?)
 }
@@ -105,6 +105,13 @@ pub fn ping(data: &DataFolder) -> anyhow::Result<()> {
     stream.read_to_string(&mut answer)?;
     anyhow::ensure!(answer.starts_with("HTTP/1.1 200 "), "the server does not answer as it should");
     Ok(())
+}
+
+/// The server's own log: what an operator reads. Never a config var, a token or a request's body.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {

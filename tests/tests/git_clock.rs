@@ -1,5 +1,6 @@
 //! How long a push of one commit takes beside one to `file://`, and beside other pushes. Prints; asserts only
-//! what a busy machine cannot upset. `cargo test --test git_clock -- --ignored --nocapture`.
+//! what a busy machine cannot upset. `cargo test -p paas-tests --features bench --test git_clock -- --nocapture`.
+#![cfg(feature = "bench")]
 
 mod git_world;
 
@@ -13,7 +14,6 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
 async fn a_push_of_one_commit() {
     let world = World::start().await;
     let (app, repo) = (world.app("clock").await, world.repo());

@@ -172,9 +172,8 @@ async fn a_removed_app_leaves_no_file_either() {
 
 /// The engine dies and comes back: what ran has ended, is seen as crashed, and is replaced when that is allowed.
 ///
-/// On an engine of its own, beside the one that everyone uses; needs root. Run with `--ignored`.
+/// On an engine of its own, beside the one that everyone uses; needs root.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "starts an engine of its own"]
 async fn an_engine_that_restarts_costs_one_crash() {
     let dir = tempfile::tempdir().expect("a folder");
     let socket = dir.path().join("engine.sock");
@@ -266,9 +265,9 @@ async fn answering(socket: &std::path::Path) -> bollard::Docker {
 }
 
 /// Prints how much the driver adds to what the engine itself takes, from create to routed.
-/// Run with `--ignored --nocapture --test-threads=1`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
+/// Run with `--features bench -- --nocapture --test-threads=1`.
+#[cfg_attr(feature = "bench", tokio::test(flavor = "multi_thread", worker_threads = 2))]
+#[cfg_attr(not(feature = "bench"), allow(dead_code))]
 async fn create_to_routed_beside_the_bare_engine() {
     on_bench(|bench| async move {
         let warm = web(&*bench, "serve");
