@@ -104,13 +104,21 @@ impl DataFolder {
         write_secret(&self.admin_key_file(), format!("{key}\n").as_bytes())
     }
 
+    /// The ports of an installation that has started before. Writes nothing: others may ask while it starts.
+    ///
+    /// # Errors
+    /// When it has not started yet.
+    pub fn known_ports(&self) -> io::Result<Ports> {
+        Ok(serde_json::from_slice(&fs::read(self.path("ports.json"))?)?)
+    }
+
     /// The installation's ports: those wished for, those of the last start, else free ones.
     ///
     /// # Errors
     /// When no port is free or the file cannot be written.
     pub fn ports(&self, wished: [Option<u16>; 3]) -> io::Result<Ports> {
         let path = self.path("ports.json");
-        let kept: Option<Ports> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let kept = self.known_ports().ok();
         // All held at once, so that the three differ.
         let free: Vec<TcpListener> =
             (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
@@ -173,7 +181,9 @@ mod tests {
     fn ports_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataFolder::open(folder.path()).expect("opens");
+        assert!(data.known_ports().is_err());
         let first = data.ports([None, None, None]).expect("free ports");
+        assert_eq!(data.known_ports().expect("kept"), first);
         assert_eq!(data.ports([None, None, None]).expect("kept"), first);
         assert_eq!(data.ports([Some(5000), None, None]).expect("wished").api, 5000);
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use paas_server::data_folder::DataFolder;
 use paas_server::{env, git, start};
@@ -79,7 +80,7 @@ fn main() -> ExitCode {
 
 fn print_env(data: &Data, programs: Option<PathBuf>) -> anyhow::Result<()> {
     let data = DataFolder::open(&data.data)?;
-    let ports = data.ports([None; 3])?;
+    let ports = data.known_ports().context("the platform has not started yet")?;
     let programs = programs.map(|folder| folder.canonicalize()).transpose()?;
     print!("{}", env::exports(&data, &ports, programs.as_deref())?);
     Ok(())

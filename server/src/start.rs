@@ -97,7 +97,7 @@ pub fn router(args: Vec<String>) -> anyhow::Result<()> {
 /// # Errors
 /// When it does not.
 pub fn ping(data: &DataFolder) -> anyhow::Result<()> {
-    let ports = data.ports([None; 3])?;
+    let ports = data.known_ports().context("the platform has not started yet")?;
     let mut stream = TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, ports.api).into(), Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     stream.write_all(b"GET /paas/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
