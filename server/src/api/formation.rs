@@ -54,7 +54,7 @@ pub(crate) async fn update(call: Call<OnApp>) -> Reply {
         process_type(wanted, &call.params)?;
     }
     let (_, lines) = formation(&call).await?;
-    let line = find(&lines, wanted)?.process_type.clone();
+    let line = process_type(find(&lines, wanted)?.process_type.as_str(), &call.params)?;
     let update = update_of(line.clone(), &call.params)?;
     let lines = scale_formation(&call.cx, call.scope(), call.account(), &[update]).await?;
     let (types, _) = formation(&call).await?;
@@ -66,7 +66,7 @@ async fn formation(call: &Call<OnApp>) -> Result<(ProcessTable, Vec<FormationLin
     let mut uow = call.cx.store.read().await?;
     let types = uow.current_release(call.scope()).await?.map(|release| release.process_types).unwrap_or_default();
     let (_, lines) = current_formation(&mut uow, call.scope()).await?;
-    Ok((types, lines.into_iter().filter(|line| !line.process_type.is_release()).collect()))
+    Ok((types, lines))
 }
 
 fn find<'a>(lines: &'a [FormationLine], type_or_id: &str) -> Result<&'a FormationLine, ApiError> {
@@ -125,7 +125,7 @@ pub(crate) const NO_SIZE: &str =
 
 fn values(app: &App, types: &ProcessTable, lines: &[FormationLine]) -> Result<Vec<Value>, ApiError> {
     let value = |line| serde_json::to_value(show(app, types, line)).map_err(ApiError::internal);
-    lines.iter().filter(|line| !line.process_type.is_release()).map(value).collect()
+    lines.iter().map(value).collect()
 }
 
 fn show(app: &App, types: &ProcessTable, line: &FormationLine) -> proto::Formation {

@@ -1,5 +1,7 @@
 //! Where the output of builds and release phases is read: a URL with its own token.
 
+use std::time::Duration;
+
 use paas_domain::OutputId;
 use paas_ports::PortError;
 use paas_store::{AppScope, Uow};
@@ -19,13 +21,26 @@ pub(crate) async fn output_url(uow: &mut Uow, cx: &Cx, app: &AppScope, output: &
     Ok(format!("{}/outputs/{token}", cx.settings.api_url))
 }
 
-/// All bytes so far, and those to come until the output is whole. 404 while there is none, as clients expect
-/// who ask again then; 403 for a token that opens nothing.
+/// How long a reader waits for an output to begin.
+const BEGINS_WITHIN: Duration = Duration::from_secs(3);
+
+/// All bytes so far, and those to come until the output is whole. 404 when it does not begin for a while, as
+/// clients expect who ask again then; 403 for a token that opens nothing.
 pub(crate) async fn follow(call: Call<Bearer>) -> Reply {
     let cx = &call.cx;
     let output = cx.store.read().await?.output_by_token(&token_hash(call.path("token"))).await?;
     let output = output.ok_or_else(|| ApiError::forbidden("This URL is not, or no longer, good."))?;
-    match cx.outputs.follow(&output).await {
+    let asked = tokio::time::Instant::now();
+    let followed = loop {
+        match cx.outputs.follow(&output).await {
+            // Clients ask as soon as they know the URL; most of them do not ask again.
+            Err(PortError::NotFound(_)) if asked.elapsed() < BEGINS_WITHIN => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            followed => break followed,
+        }
+    };
+    match followed {
         Ok(bytes) => Answer::stream("text/plain; charset=utf-8", bytes),
         Err(PortError::NotFound(_)) => Err(ApiError::not_found("output")),
         Err(error) => Err(error.into()),

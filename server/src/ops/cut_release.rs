@@ -116,11 +116,11 @@ pub async fn make_current(uow: &mut Uow, app: &AppScope, release: &Release, now:
 }
 
 /// Gives each process type of a release its line in the formation: `web` one dyno when the app never had code,
-/// all others none.
+/// all others none. Clients know by the line of `release` that there is a release phase.
 async fn ensure_formation(uow: &mut Uow, app: &AppScope, release: &Release, now: Timestamp) -> Result<(), StoreError> {
     let lines = uow.formation(app).await?;
     let first_code = lines.is_empty();
-    for process_type in release.process_types.keys().filter(|t| !t.is_release()) {
+    for process_type in release.process_types.keys() {
         if lines.iter().any(|line| line.process_type == *process_type) {
             continue;
         }

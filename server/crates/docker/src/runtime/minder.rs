@@ -186,6 +186,10 @@ impl Inner {
         if facts.wait_for(|f| f.stop.is_some()).await.is_err() {
             return;
         }
+        if dyno.facts().failure.is_some() {
+            // Whoever found its fault kills it.
+            return;
+        }
         if dyno.facts().term_at.is_none() {
             self.drain(dyno).await;
             self.say(&dyno.tag, voice::SIGTERM).await;
