@@ -137,6 +137,21 @@ impl Store {
     }
 }
 
+/// A statement with its parameters, for one of the two databases.
+macro_rules! bound {
+    ($database:ty, $sql:expr, $args:expr) => {{
+        let mut query = sqlx::query::<$database>($sql);
+        for arg in $args {
+            query = match arg {
+                Value::Text(v) => query.bind(v),
+                Value::Int(v) => query.bind(v),
+                Value::Bytes(v) => query.bind(v),
+            };
+        }
+        query
+    }};
+}
+
 impl Uow {
     /// Makes the change true. Durable when this returns.
     ///
@@ -158,27 +173,11 @@ impl Uow {
     pub(crate) async fn rows(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match &mut self.tx {
             Tx::Sqlite(tx) => {
-                let mut query = sqlx::query::<Sqlite>(sql);
-                for arg in args {
-                    query = match arg {
-                        Value::Text(v) => query.bind(v),
-                        Value::Int(v) => query.bind(v),
-                        Value::Bytes(v) => query.bind(v),
-                    };
-                }
-                let rows = query.fetch_all(&mut **tx).await.map_err(taken)?;
+                let rows = bound!(Sqlite, sql, args).fetch_all(&mut **tx).await.map_err(taken)?;
                 rows.iter().map(Row::from_sqlite).collect()
             }
             Tx::Postgres(tx) => {
-                let mut query = sqlx::query::<Postgres>(sql);
-                for arg in args {
-                    query = match arg {
-                        Value::Text(v) => query.bind(v),
-                        Value::Int(v) => query.bind(v),
-                        Value::Bytes(v) => query.bind(v),
-                    };
-                }
-                let rows = query.fetch_all(&mut **tx).await.map_err(taken)?;
+                let rows = bound!(Postgres, sql, args).fetch_all(&mut **tx).await.map_err(taken)?;
                 rows.iter().map(Row::from_postgres).collect()
             }
         }
@@ -192,27 +191,9 @@ impl Uow {
     /// Runs a statement; how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
         match &mut self.tx {
-            Tx::Sqlite(tx) => {
-                let mut query = sqlx::query::<Sqlite>(sql);
-                for arg in args {
-                    query = match arg {
-                        Value::Text(v) => query.bind(v),
-                        Value::Int(v) => query.bind(v),
-                        Value::Bytes(v) => query.bind(v),
-                    };
-                }
-                Ok(query.execute(&mut **tx).await.map_err(taken)?.rows_affected())
-            }
+            Tx::Sqlite(tx) => Ok(bound!(Sqlite, sql, args).execute(&mut **tx).await.map_err(taken)?.rows_affected()),
             Tx::Postgres(tx) => {
-                let mut query = sqlx::query::<Postgres>(sql);
-                for arg in args {
-                    query = match arg {
-                        Value::Text(v) => query.bind(v),
-                        Value::Int(v) => query.bind(v),
-                        Value::Bytes(v) => query.bind(v),
-                    };
-                }
-                Ok(query.execute(&mut **tx).await.map_err(taken)?.rows_affected())
+                Ok(bound!(Postgres, sql, args).execute(&mut **tx).await.map_err(taken)?.rows_affected())
             }
         }
     }
