@@ -157,13 +157,14 @@ impl Running {
         since.elapsed()
     }
 
-    /// Ends it, and what it started, as a closed terminal does.
+    /// Ends it, and what it started, as a closed terminal does (by SIGTERM: whoever runs the tests may have told
+    /// them to ignore hang-ups, and children inherit that).
     ///
     /// # Panics
     /// When it cannot be told.
     pub fn hang_up(mut self) -> Ran {
         let group = format!("-{}", self.child.id());
-        let told = Command::new("kill").args(["-HUP", "--", &group]).status().expect("kill runs");
+        let told = Command::new("kill").args(["-TERM", "--", &group]).status().expect("kill runs");
         assert!(told.success(), "the process group is told to end");
         self.end()
     }
