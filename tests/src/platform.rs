@@ -226,6 +226,11 @@ impl Platform {
             })
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
+        // The heroku CLI calls itself by its name.
+        let heroku = std::env::var("PAAS_TEST_HEROKU").unwrap_or_default();
+        if let (Some(path), Some(folder)) = (vars.get_mut("PATH"), Path::new(&heroku).parent()) {
+            path.push_str(&format!(":{}", folder.display()));
+        }
         let home = self.home();
         for (name, folder) in [
             ("HOME", "."),
