@@ -1,0 +1,272 @@
+//! Kill -9 of the server at every durable step, on Docker, with traffic on another app.
+//!
+//! At each step the server kills itself before the effect, and again between the effect and the transaction that
+//! writes its result. It is started again, and what was asked for is asked for again; in the end there is exactly
+//! one release of each commit and it serves, and the other app answered every request meanwhile.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use paas_server::crash_point::Side;
+use paas_server::jobs::{BuildStep, ReleasePhaseStep};
+use paas_server::reconcile::PassStep;
+use paas_tests::platform::{Method, Platform, Repository, until};
+
+const SOON: Duration = Duration::from_secs(40);
+/// Requests per second on the app that nothing is done to.
+const RATE: u32 = 50;
+
+/// What makes the server come to a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    /// A push of a new commit, whose release has a release phase.
+    Push,
+    /// `config:set` on an app with a release phase.
+    SetConfig,
+    /// `run:detached`.
+    Run,
+    /// `ps:stop` of a one-off dyno.
+    Stop,
+    /// A push of a commit without one of the process types.
+    DropType,
+    /// `apps:destroy`.
+    Destroy,
+}
+
+/// Every step of the platform and what leads to it. A step that is new in one of the enums is here by itself, and
+/// does not compile where it needs a deed of its own.
+fn steps() -> Vec<(&'static str, Deed)> {
+    let build = BuildStep::ALL.iter().map(|step| (step.as_str(), Deed::Push));
+    let phase = ReleasePhaseStep::ALL.iter().map(|step| (step.as_str(), Deed::SetConfig));
+    let pass = PassStep::ALL.iter().map(|step| {
+        let deed = match step {
+            PassStep::Place | PassStep::Publish | PassStep::Ensure | PassStep::Write => Deed::Push,
+            PassStep::StartOneOffs => Deed::Run,
+            PassStep::StopDynos => Deed::Stop,
+            PassStep::RemoveTypes => Deed::DropType,
+            PassStep::Destroy => Deed::Destroy,
+        };
+        (step.as_str(), deed)
+    });
+    build.chain(phase).chain(pass).collect()
+}
+
+/// The app that everything is done to.
+struct Victim<'a> {
+    platform: &'a Platform,
+    app: Repository<'a>,
+    name: String,
+    round: usize,
+}
+
+#[test]
+fn a_kill_at_every_step_loses_nothing() {
+    let platform = Platform::default();
+    let plan = platform.home().join("crash-at");
+    platform.kill_server();
+    let crashing = [("PAAS_CRASH_AT", plan.to_str().expect("a path"))];
+    platform.start_server(&crashing);
+
+    let witness = platform.repository("procfile-only");
+    witness.paas("create witness").done();
+    witness.push().done();
+    witness.paas("scale web=2").done();
+    platform.are_up("witness", "web", 2);
+    let mut victim = Victim::new(&platform, 0);
+    victim.push(None);
+
+    let traffic = Traffic::default();
+    std::thread::scope(|threads| {
+        let running = threads.spawn(|| traffic.run(&platform));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for (step, deed) in steps() {
+                for side in Side::ALL {
+                    let since = Instant::now();
+                    let crash = Crash { at: format!("{step}:{}", side.as_str()), plan: &plan, crashing: &crashing };
+                    victim.suffer(deed, &crash);
+                    eprintln!("{:<36} {deed:?} {:.1?}", crash.at, since.elapsed());
+                }
+            }
+        }));
+        traffic.stop.store(true, Ordering::Relaxed);
+        running.join().expect("the traffic");
+        if let Err(panic) = ended {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    let (sent, failed) = (traffic.sent.load(Ordering::Relaxed), traffic.failed.load(Ordering::Relaxed));
+    eprintln!("{sent} requests on the other app, {failed} failed");
+    assert_eq!(failed, 0, "of {sent} requests on the other app");
+    assert!(sent > 500, "only {sent} requests");
+    assert_eq!(platform.releases("witness").len(), 3);
+    platform.finish();
+}
+
+/// Steady requests on the app `witness`, each on a connection of its own.
+#[derive(Default)]
+struct Traffic {
+    stop: AtomicBool,
+    sent: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl Traffic {
+    fn run(&self, platform: &Platform) {
+        let mut next = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            match platform.try_get("witness", "/") {
+                Ok(answer) if answer.status == 200 && answer.body.contains("Hello from procfile-only") => {}
+                other => {
+                    eprintln!("a request on the other app failed: {other:?}");
+                    self.failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            next += Duration::from_secs(1) / RATE;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// One planned end of the server.
+struct Crash<'a> {
+    at: String,
+    plan: &'a std::path::Path,
+    crashing: &'a [(&'a str, &'a str)],
+}
+
+impl Crash<'_> {
+    fn arm(&self) {
+        std::fs::write(self.plan, &self.at).expect("a plan");
+    }
+
+    /// The server has killed itself there; starts it again.
+    fn happened(&self, platform: &Platform) {
+        platform.server_ended(SOON);
+        assert!(!self.plan.exists(), "the server ended elsewhere than at {}", self.at);
+        platform.start_server(self.crashing);
+    }
+}
+
+impl<'a> Victim<'a> {
+    fn new(platform: &'a Platform, round: usize) -> Self {
+        let app = platform.repository("release-phase");
+        app.write("Procfile", "web: perl serve.pl\nrelease: perl release.pl\nworker: sleep 1000\n");
+        let name = format!("victim{round}");
+        app.paas(&format!("create {name}")).done();
+        Self { platform, app, name, round }
+    }
+
+    fn suffer(&mut self, deed: Deed, crash: &Crash<'_>) {
+        match deed {
+            Deed::Push => self.push(Some(crash)),
+            Deed::SetConfig => self.set_config(crash),
+            Deed::Run => self.run(crash),
+            Deed::Stop => self.stop(crash),
+            Deed::DropType => self.drop_type(crash),
+            Deed::Destroy => self.destroy(crash),
+        }
+    }
+
+    /// A new commit.
+    fn change(&mut self) -> (String, String) {
+        self.round += 1;
+        let text = format!("round {}", self.round);
+        let serve = include_str!("../fixtures/apps/release-phase/serve.pl");
+        self.app.write("serve.pl", &serve.replace("release-phase v1", &text));
+        let commit = self.app.commit(&text);
+        (text, commit)
+    }
+
+    fn push(&mut self, crash: Option<&Crash<'_>>) {
+        let (text, commit) = self.change();
+        if let Some(crash) = crash {
+            crash.arm();
+            self.app.push();
+            crash.happened(self.platform);
+        }
+        self.app.push().done();
+        self.is_released_once(&commit, &text);
+    }
+
+    fn is_released_once(&self, commit: &str, text: &str) {
+        self.platform.serves(&self.name, text, SOON);
+        let deploy = format!("Deploy {}", &commit[..8]);
+        let releases = self.platform.releases(&self.name);
+        let of_commit: Vec<_> = releases.iter().filter(|release| release["description"] == deploy.as_str()).collect();
+        assert!(of_commit.len() == 1 && of_commit[0]["status"] == "succeeded", "{of_commit:#?}");
+        let versions: Vec<_> = releases.iter().filter_map(|release| release["version"].as_u64()).collect();
+        assert!(versions.iter().zip(1..).all(|(a, b)| *a == b), "versions are dense: {versions:?}");
+        let tip = self.app.git("ls-remote aws refs/heads/main").done().stdout;
+        assert!(tip.starts_with(commit), "the branch names {tip}, and {commit} serves");
+    }
+
+    fn set_config(&mut self, crash: &Crash<'_>) {
+        self.round += 1;
+        let greeting = format!("hello {}", self.round);
+        let before = self.platform.releases(&self.name).len();
+        crash.arm();
+        let body = serde_json::json!({"GREETING": greeting});
+        // The answer may be cut off by the end; that the row is there shows after the restart.
+        let _ = self.platform.try_api(Method::Patch, &format!("/apps/{}/config-vars", self.name), Some(&body));
+        crash.happened(self.platform);
+        self.platform.serves(&self.name, &format!("GREETING={greeting}"), SOON);
+        let releases = self.platform.releases(&self.name);
+        assert_eq!(releases.len(), before + 1);
+        assert_eq!(releases[before]["status"], "succeeded");
+    }
+
+    fn run(&mut self, crash: &Crash<'_>) {
+        self.round += 1;
+        let word = format!("once-{}", self.round);
+        crash.arm();
+        let body = serde_json::json!({"attach": false, "command": format!("echo said {word}")});
+        let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/dynos", self.name), Some(&body));
+        crash.happened(self.platform);
+        let said = |lines: &str| lines.lines().filter(|line| line.ends_with(&format!(": said {word}"))).count();
+        let logs = || self.app.paas(&format!("logs -n 1500 -a {}", self.name)).done().stdout;
+        until("the one-off dyno ran", SOON, || (said(&logs()) > 0).then_some(()));
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(said(&logs()), 1, "a one-off dyno runs once");
+    }
+
+    fn stop(&mut self, crash: &Crash<'_>) {
+        let body = serde_json::json!({"attach": false, "command": "sleep 600"});
+        let dyno = self.platform.api(Method::Post, &format!("/apps/{}/dynos", self.name), Some(&body)).json();
+        let dyno = dyno["name"].as_str().expect("a dyno").to_owned();
+        until("the one-off dyno is up", SOON, || {
+            self.platform.dynos(&self.name, "run", "up").iter().any(|up| up["name"] == dyno.as_str()).then_some(())
+        });
+        crash.arm();
+        let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/dynos/{dyno}/actions/stop", self.name), None);
+        crash.happened(self.platform);
+        until("the one-off dyno is gone", SOON, || {
+            let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
+            (!dynos.contains(&dyno)).then_some(())
+        });
+    }
+
+    fn drop_type(&mut self, crash: &Crash<'_>) {
+        let procfile = "web: perl serve.pl\nrelease: perl release.pl\n";
+        self.app.write("Procfile", &format!("{procfile}worker: sleep 1000\n"));
+        self.push(None);
+        self.app.paas(&format!("scale worker=1 -a {}", self.name)).done();
+        self.platform.are_up(&self.name, "worker", 1);
+        self.app.write("Procfile", procfile);
+        self.push(Some(crash));
+        until("no worker is left", SOON, || {
+            let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
+            (!dynos.contains("worker.")).then_some(())
+        });
+    }
+
+    fn destroy(&mut self, crash: &Crash<'_>) {
+        let id = self.platform.app_id(&self.name);
+        crash.arm();
+        let _ = self.platform.try_api(Method::Delete, &format!("/apps/{}", self.name), None);
+        crash.happened(self.platform);
+        self.platform.app_is_gone(&id);
+        *self = Self::new(self.platform, self.round + 1);
+        self.push(None);
+    }
+}
