@@ -71,6 +71,10 @@ fn goes_its_way(case: &Case) {
 
     let first = app.push();
     in_herokus_form(&first, 3);
+    if !app.folder().join("Procfile").exists() {
+        let types = "Procfile declares types -> (none)        \nremote:        Default types for buildpack -> web";
+        assert!(first.stderr.contains(types), "{first}");
+    }
     let first = case.fetched.into_iter().fold(first.done().tells(case.detected), Ran::tells);
     platform.serves(name, &format!("Hello from {fixture} v1"), Duration::from_secs(1));
 

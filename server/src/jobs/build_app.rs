@@ -167,14 +167,26 @@ impl Work<'_> {
         let declared = procfile.iter().flat_map(Procfile::iter).map(|(process_type, _)| process_type.as_str());
         output.line("-----> Discovering process types").await?;
         output.line(&format!("       Procfile declares types -> {}", listed(declared))).await?;
-        output.line("").await?;
         let builder = &self.cx.builder;
-        let built = output.carry(async |sender| builder.export(&spec, sender).await).await?;
-        let process_types = process_table(procfile.as_ref(), &built);
-        if procfile.as_ref().is_none_or(Procfile::is_empty) && !process_types.is_empty() {
-            let types = listed(process_types.keys().map(paas_domain::ProcessType::as_str));
-            output.line(&format!("       Default types for buildpack -> {types}")).await?;
-        }
+        let has_procfile = procfile.as_ref().is_some_and(|procfile| !procfile.is_empty());
+        let (built, process_types) = if has_procfile {
+            output.line("").await?;
+            let built = output.carry(async |sender| builder.export(&spec, sender).await).await?;
+            let process_types = process_table(procfile.as_ref(), &built);
+            (built, process_types)
+        } else {
+            // The buildpack's own types are known at the end, and stand before what the export says.
+            let (built, said) = Section::hold(async |sender| builder.export(&spec, sender).await).await;
+            let built = built?;
+            let process_types = process_table(None, &built);
+            if !process_types.is_empty() {
+                let types = listed(process_types.keys().map(paas_domain::ProcessType::as_str));
+                output.line(&format!("       Default types for buildpack -> {types}")).await?;
+            }
+            output.line("").await?;
+            output.write(said).await?;
+            (built, process_types)
+        };
         let image = Image {
             id: built.image.0.clone(),
             process_types,

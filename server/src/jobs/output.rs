@@ -31,6 +31,19 @@ impl<'a> Section<'a> {
         self.write(format!("{text}\n")).await
     }
 
+    /// What comes through a channel while `work` runs, for later, and what `work` gives.
+    pub(super) async fn hold<T>(work: impl AsyncFnOnce(mpsc::Sender<Bytes>) -> T) -> (T, Vec<u8>) {
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
+        let holding = async {
+            let mut held = Vec::new();
+            while let Some(bytes) = receiver.recv().await {
+                held.extend_from_slice(&bytes);
+            }
+            held
+        };
+        tokio::join!(work(sender), holding)
+    }
+
     /// Adds everything that comes through a channel while `work` runs, and gives what `work` gives.
     pub(super) async fn carry<T>(
         &self,

@@ -93,9 +93,16 @@ impl DockerBuilder {
             owner: (builder.uid, builder.gid),
         };
         let options = UploadToContainerOptionsBuilder::new().path("/").build();
-        let body = bollard::body_try_stream(upload.stream());
+        let (tar, mut broke_off) = upload.stream();
+        let body = bollard::body_try_stream(tar);
         let uploaded = self.docker.upload_to_container(name, Some(options), body).await;
-        uploaded.map_err(|e| failed("putting the source into the build", e))?;
+        uploaded.map_err(|e| match broke_off.try_recv() {
+            // The engine's refusal ends our writing too, which is not why.
+            Ok(ours) if ours.kind() != std::io::ErrorKind::BrokenPipe => {
+                disk("putting the source into the build", ours)
+            }
+            _ => failed("putting the source into the build", e),
+        })?;
         let put = begun.elapsed();
         let started = self.docker.start_container(name, None::<StartContainerOptions>).await;
         started.map_err(|e| failed("starting the build", e))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use paas_phase::wire::Request;
 use tar::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::source::{self, SourceError};
@@ -35,25 +35,34 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// The tar as a stream of chunks. Ends with an error when something cannot be read.
-    pub(crate) fn stream(self) -> ReceiverStream<io::Result<Bytes>> {
+    /// The tar as a stream of chunks, and what could not be read when it breaks off: a client of HTTP says of a
+    /// body only that it did.
+    pub(crate) fn stream(self) -> (ReceiverStream<io::Result<Bytes>>, oneshot::Receiver<io::Error>) {
         let (sender, receiver) = mpsc::channel(8);
+        let (fault, broke_off) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let writer = Chunks { sender: sender.clone(), buffer: BytesMut::with_capacity(CHUNK) };
             if let Err(e) = self.write(writer) {
-                let _ = sender.blocking_send(Err(e));
+                let again = io::Error::from(e.kind());
+                // Nobody reads it when the engine ended the upload.
+                let _ = fault.send(e);
+                let _ = sender.blocking_send(Err(again));
             }
         });
-        ReceiverStream::new(receiver)
+        (ReceiverStream::new(receiver), broke_off)
     }
 
     fn write<W: Write>(&self, to: W) -> io::Result<()> {
         let mut tar = Builder::new(to);
         add_folders(&mut tar, Path::new("paas"), ROOT)?;
-        add_file(&mut tar, "paas/phase", 0o755, &std::fs::read(&self.phase)?, ROOT)?;
+        let named = |path: &Path| {
+            let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+            std::fs::read(path).map_err(named)
+        };
+        add_file(&mut tar, "paas/phase", 0o755, &named(&self.phase)?, ROOT)?;
         add_file(&mut tar, "paas/request.json", 0o644, &serde_json::to_vec(&self.request)?, ROOT)?;
         if let Some(bundle) = &self.ca_bundle {
-            add_file(&mut tar, &CA_BUNDLE[1..], 0o644, &std::fs::read(bundle)?, ROOT)?;
+            add_file(&mut tar, &CA_BUNDLE[1..], 0o644, &named(bundle)?, ROOT)?;
         }
         let own = |tar: &mut Builder<W>, path: &str| {
             let mut header = crate::tarball::header(tar::EntryType::Directory, 0o755, 0, self.owner);
