@@ -161,10 +161,10 @@ fn request(port: u16, method: Method, path: &str, headers: &[(&str, &str)], body
     let lower = head.to_lowercase();
     if lower.contains("transfer-encoding: chunked") {
         body = unchunked(&body).ok_or_else(broken)?;
-    } else if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length:")) {
-        if length.trim().parse() != Ok(body.len()) {
-            return Err(broken());
-        }
+    } else if let Some(length) = lower.lines().find_map(|line| line.strip_prefix("content-length:"))
+        && length.trim().parse() != Ok(body.len())
+    {
+        return Err(broken());
     }
     Ok(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })
 }
