@@ -260,8 +260,9 @@ async fn follow(cx: &Cx, pusher: &Pusher, build: &Build, hook: &mut HookOutput<'
                 None => break (&mut waiting).await,
             },
             ended = &mut waiting => {
-                // An output that was never begun has no end.
-                let patience = if heard { LAST_WORDS } else { LAST_WORDS / 10 };
+                // An output that was never begun has no end; that of a build that was deployed was begun.
+                let begun = heard || matches!(ended, Ok(Ok(Verdict::Deployed)));
+                let patience = if begun { LAST_WORDS } else { LAST_WORDS / 10 };
                 let rest = async {
                     while let Some(bytes) = output.next().await {
                         hook.bytes(&bytes).await?;
@@ -298,7 +299,7 @@ fn output(cx: Cx, id: OutputId) -> BoxStream<'static, Bytes> {
                 Ok(bytes) => return bytes,
                 Err(PortError::NotFound(_)) => {
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_millis(160));
+                    wait = (wait * 2).min(Duration::from_millis(40));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a build's output cannot be followed");
