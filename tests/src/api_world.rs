@@ -396,11 +396,10 @@ macro_rules! stories {
         }
 
         mod on_postgres {
-            use $crate::database::{Database, postgres};
+            use $crate::database::Database;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $story() {
-                let Some(server) = postgres() else { return };
-                super::$story(Database::postgres(&server).await).await;
+                super::$story(Database::postgres().await).await;
             })*
         }
     };

@@ -18,21 +18,6 @@ pub struct Database {
 /// Every row of every table, as text.
 pub type Dump = BTreeMap<String, Vec<String>>;
 
-/// Where PostgreSQL is, for tests: `PAAS_TEST_POSTGRES`. Without it, a run in CI fails; elsewhere the test says so
-/// and is over.
-///
-/// # Panics
-/// In CI, without PostgreSQL.
-#[must_use]
-pub fn postgres() -> Option<String> {
-    let url = std::env::var("PAAS_TEST_POSTGRES").ok().filter(|url| !url.is_empty());
-    if url.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "not run: no PostgreSQL");
-        eprintln!("not run: no PostgreSQL (PAAS_TEST_POSTGRES is not set)");
-    }
-    url
-}
-
 impl Database {
     /// A file.
     ///
@@ -45,19 +30,22 @@ impl Database {
         Self { url, schema: None, _folder: folder }
     }
 
-    /// A schema of its own in this PostgreSQL.
+    /// A schema of its own in the PostgreSQL at `PAAS_TEST_POSTGRES`.
     ///
     /// # Panics
-    /// When it does not answer.
-    pub async fn postgres(server: &str) -> Self {
+    /// With "not run: …" when the variable is not set, and when nothing answers there.
+    pub async fn postgres() -> Self {
+        let server = std::env::var("PAAS_TEST_POSTGRES").unwrap_or_default();
+        assert!(!server.is_empty(), "not run: PAAS_TEST_POSTGRES is not set (`make test` sets it)");
         let name = format!("test_{}", paas_domain::JobId::new().as_str().replace('-', ""));
-        let mut connection = PgConnection::connect(server).await.expect("PostgreSQL answers");
+        let connection = PgConnection::connect(&server).await;
+        let mut connection = connection.unwrap_or_else(|e| panic!("not run: no PostgreSQL answers: {e}"));
         let sql = AssertSqlSafe(format!("CREATE SCHEMA {name}"));
         sqlx::query(sql).execute(&mut connection).await.expect("a schema");
         let divider = if server.contains('?') { '&' } else { '?' };
         let url = format!("{server}{divider}options=-c%20search_path%3D{name}");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { url, schema: Some((server.to_owned(), name)), _folder: folder }
+        Self { url, schema: Some((server, name)), _folder: folder }
     }
 
     /// Its URL.

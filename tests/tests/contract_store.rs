@@ -11,7 +11,7 @@ use paas_store::{
     Account, AppScope, DomainKind, Dyno, Image, JobKind, JobState, MasterKey, NewAuthorization, NewBuild, NewDyno,
     NewRelease, Service, Store, StoreError, Uow,
 };
-use paas_tests::database::{Database, postgres};
+use paas_tests::database::Database;
 use secrecy::{ExposeSecret as _, SecretString};
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
@@ -615,8 +615,7 @@ macro_rules! store_contract {
             use super::*;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
-                let Some(server) = postgres() else { return };
-                let db = Database::postgres(&server).await;
+                let db = Database::postgres().await;
                 outside::task(super::$promise(&db)).await;
                 db.remove().await;
             })*

@@ -186,7 +186,10 @@ impl World {
         if !path.exists() {
             return Vec::new();
         }
-        let output = command(&path).args(["for-each-ref", "--format=%(refname) %(objectname)"]).output().expect("git");
+        let output = command(&path)
+            .args(["for-each-ref", "--format=%(refname) %(objectname)"])
+            .output()
+            .expect("not run: no git");
         String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
     }
 
@@ -348,7 +351,7 @@ impl Repo {
     /// Runs git, which must succeed.
     #[track_caller]
     pub fn now(&self, args: &[&str]) -> Run {
-        Run::new(command(&self.path).args(args).output().expect("git")).ok()
+        Run::new(command(&self.path).args(args).output().expect("not run: no git")).ok()
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -362,7 +365,7 @@ impl Repo {
         let mut command = tokio::process::Command::from(self.command(args));
         command.kill_on_drop(true);
         let output = tokio::time::timeout(Duration::from_secs(30), command.output()).await;
-        Run::new(output.unwrap_or_else(|_| panic!("git {args:?} hangs")).expect("git"))
+        Run::new(output.unwrap_or_else(|_| panic!("git {args:?} hangs")).expect("not run: no git"))
     }
 
     pub async fn push(&self, app: &App, refs: &[&str]) -> Run {
@@ -373,7 +376,7 @@ impl Repo {
     pub fn spawn(&self, args: &[&str]) -> Background {
         let mut command = tokio::process::Command::from(self.command(args));
         command.kill_on_drop(true).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("git");
+        let mut child = command.spawn().expect("not run: no git");
         let stderr = child.stderr.take().expect("stderr");
         Background { child, stderr: tokio::io::BufReader::new(stderr), said: String::new() }
     }
