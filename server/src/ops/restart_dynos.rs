@@ -1,7 +1,8 @@
 //! `ps:restart` and `ps:stop`.
 
-use paas_domain::{DynoKind, DynoName, ProcessType};
-use paas_store::{Account, AppScope};
+use paas_domain::{DynoKind, DynoName, DynoState, ProcessType};
+use paas_ports::LogSource;
+use paas_store::{Account, AppScope, Dyno};
 
 use crate::cx::{Cx, OpError};
 
@@ -16,6 +17,19 @@ pub enum Which {
     One(DynoName),
 }
 
+impl Which {
+    /// Whether another dyno takes this one's place. One-off dynos do not come back, and what stops already stops.
+    fn is_restarted(&self, dyno: &Dyno) -> bool {
+        let chosen = match self {
+            Self::All => true,
+            Self::Type(process_type) => dyno.name.process_type == *process_type,
+            Self::One(name) => dyno.name == *name,
+        };
+        let there = matches!(dyno.state, DynoState::Starting | DynoState::Up | DynoState::Crashed);
+        chosen && there && dyno.kind == DynoKind::Service
+    }
+}
+
 /// Restarts dynos: new ones are healthy before the old ones stop. One dyno alone is told to stop, and its slot
 /// is filled again.
 ///
@@ -25,6 +39,7 @@ pub async fn restart_dynos(cx: &Cx, app: &AppScope, account: &Account, which: &W
     let now = cx.now();
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
+    let dynos = uow.dynos(app).await?;
     match which {
         Which::All => {
             uow.restart_formation(app, None, now).await?;
@@ -35,8 +50,7 @@ pub async fn restart_dynos(cx: &Cx, app: &AppScope, account: &Account, which: &W
             uow.reset_crashes(app, Some(process_type)).await?;
         }
         Which::One(name) => {
-            let dyno = uow.dynos(app).await?.into_iter().find(|dyno| dyno.name == *name);
-            let dyno = dyno.ok_or(OpError::NotFound("dyno"))?;
+            let dyno = dynos.iter().find(|dyno| dyno.name == *name).ok_or(OpError::NotFound("dyno"))?;
             uow.request_dyno_stop(app, &dyno.id, now).await?;
             uow.reset_crashes(app, Some(&name.process_type)).await?;
         }
@@ -50,7 +64,15 @@ pub async fn restart_dynos(cx: &Cx, app: &AppScope, account: &Account, which: &W
         Which::One(name) => name.to_string(),
     };
     let line = format!("Restart {what} dynos by user {}", account.email);
-    cx.say(app.id(), paas_ports::LogSource::App, "api", line).await;
+    cx.say(app.id(), LogSource::App, "api", line).await;
+    for dyno in dynos.iter().filter(|dyno| which.is_restarted(dyno)) {
+        let name = dyno.name.to_string();
+        cx.say(app.id(), LogSource::Heroku, &name, "Restarting").await;
+        if dyno.state != DynoState::Starting {
+            let line = format!("State changed from {} to {}", dyno.state, DynoState::Starting);
+            cx.say(app.id(), LogSource::Heroku, &name, line).await;
+        }
+    }
     Ok(())
 }
 
