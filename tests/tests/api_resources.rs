@@ -263,47 +263,6 @@ async fn a_deploy_by_archive(database: Database) {
     world.end().await;
 }
 
-/// Each change of config makes one release, also while an older one's release phase runs.
-async fn config_during_a_release_phase(database: Database) {
-    let world = ApiWorld::live(database).await;
-    world.create_app("hello").await;
-    let files = &[("Procfile", "web: serve\nrelease: sleep 600\n")];
-    let url = world.upload(files).await;
-    let body = json!({"source_blob": {"url": url, "version": "v1"}});
-    assert_eq!(world.post("/apps/hello/builds", &body).await.status, 201);
-    let pending = |releases: &Value| releases[2]["status"] == "pending";
-    world.until("/apps/hello/releases", pending).await;
-    for n in 0..3 {
-        assert_eq!(world.patch("/apps/hello/config-vars", &json!({ "N": n.to_string() })).await.status, 200);
-    }
-    let all = |releases: &Value| column(releases, "status") == ["succeeded"; 6];
-    let releases = world.until("/apps/hello/releases", all).await;
-    assert_eq!(releases[5]["current"], true);
-    assert!(releases[2]["output_stream_url"].is_string());
-    world.end().await;
-}
-
-async fn releases_go_back_and_again(database: Database) {
-    let world = ApiWorld::live(database).await;
-    world.create_app("hello").await;
-    world.deploy("hello", WEB).await;
-    world.patch("/apps/hello/config-vars", &json!({"GREETING": "hi"})).await;
-    let back = world.post("/apps/hello/releases", &json!({"release": "v3"})).await.json();
-    assert_eq!((&back["version"], &back["description"]), (&json!(5), &json!("Rollback to v3")));
-    assert_eq!(back["current"], true);
-    assert_eq!(world.get("/apps/hello/config-vars").await.json(), json!({}), "the config went back too");
-    let id = world.get("/apps/hello/releases/4").await.json()["id"].clone();
-    assert_eq!(world.post("/apps/hello/releases", &json!({"release": id})).await.json()["version"], 6);
-    assert_eq!(world.post("/apps/hello/releases", &json!({"release": 3})).await.json()["version"], 7);
-    let retry = json!({"slug": back["slug"]["id"], "description": "Retry of v3: Deploy"});
-    let retry = world.post("/apps/hello/releases", &retry).await.json();
-    assert_eq!((&retry["version"], &retry["description"]), (&json!(8), &json!("Retry of v3: Deploy")));
-    let nowhere = world.post("/apps/hello/releases", &json!({"release": "v1"})).await;
-    assert_eq!(nowhere.short(), "422 invalid_params", "v1 has no code");
-    assert_eq!(world.post("/apps/hello/releases", &json!({"release": "v99"})).await.json()["resource"], "release");
-    world.end().await;
-}
-
 async fn one_off_dynos_and_logs(database: Database) {
     let world = ApiWorld::live(database).await;
     world.create_app("hello").await;
@@ -429,12 +388,10 @@ stories!(
     a_deploy_by_archive,
     an_app_from_create_to_destroy,
     builds_wait_for_each_other,
-    config_during_a_release_phase,
     config_vars_come_back_byte_for_byte,
     domains_lead_to_one_app,
     keys_are_shown_once,
     one_off_dynos_and_logs,
-    releases_go_back_and_again,
     what_cannot_be_built_is_a_failed_build,
     what_the_platform_has_none_of_is_empty,
 );

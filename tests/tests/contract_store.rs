@@ -349,11 +349,9 @@ async fn releases_are_numbered_without_gaps(db: &Database) {
     let releases = uow.releases(&app).await.expect("releases");
     assert_eq!(releases.iter().map(|r| r.version.0).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
     assert_eq!(releases[0].process_types[&process("web")], "serve");
-    assert_eq!(uow.newest_release(&app).await.expect("a look").expect("one"), releases[9]);
     let finished = uow.finish_release(&app, &releases[9].id, ReleaseStatus::Failed, T0).await.expect("done");
     let again = uow.finish_release(&app, &releases[9].id, ReleaseStatus::Succeeded, T0).await.expect("done");
     assert!(finished && !again, "an end is final");
-    assert_eq!(uow.newest_release(&app).await.expect("a look").expect("one").version.0, 9);
     assert_eq!(uow.newest_release_with_image(&app).await.expect("a look").expect("one").version.0, 10);
     assert!(uow.current_release(&app).await.expect("a look").is_none());
     uow.set_current_release(&app, &releases[3].id, Some(at(7))).await.expect("done");

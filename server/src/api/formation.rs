@@ -64,9 +64,7 @@ pub(crate) async fn update(call: Call<OnApp>) -> Reply {
 /// The current release's process types, and the formation as it has them.
 async fn formation(call: &Call<OnApp>) -> Result<(ProcessTable, Vec<FormationLine>), ApiError> {
     let mut uow = call.cx.store.read().await?;
-    let types = uow.current_release(call.scope()).await?.map(|release| release.process_types).unwrap_or_default();
-    let (_, lines) = current_formation(&mut uow, call.scope()).await?;
-    Ok((types, lines))
+    Ok(current_formation(&mut uow, call.scope()).await?)
 }
 
 fn find<'a>(lines: &'a [FormationLine], type_or_id: &str) -> Result<&'a FormationLine, ApiError> {

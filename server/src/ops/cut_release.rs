@@ -3,7 +3,7 @@
 //! Used by every way to a release: a build, a config change, a rollback, a retry.
 
 use paas_domain::{
-    AccountId, BuildId, ConfigId, ConfigVars, Digest, DynoKind, DynoName, DynoSize, ProcessType, ReleaseId,
+    AccountId, BuildId, ConfigId, ConfigVars, Digest, DynoKind, DynoName, DynoSize, ProcessType, Quantity, ReleaseId,
     ReleaseStatus, Timestamp,
 };
 use paas_store::{AppScope, JobKind, NewDyno, NewRelease, ProcessTable, Release, StoreError, Uow};
@@ -65,6 +65,7 @@ pub async fn cut_release(
     let release = uow.create_release(app, &new, now).await?;
     if has_phase {
         create_phase_dyno(uow, app, &release, now).await?;
+        ensure_phase_line(uow, app, &release, now).await?;
         if !of_build {
             let queue = format!("app:{}:release", app.id());
             let first = ReleasePhaseStep::FIRST.as_str();
@@ -115,34 +116,32 @@ pub async fn make_current(uow: &mut Uow, app: &AppScope, release: &Release, now:
     Ok(())
 }
 
+/// Gives a release's phase its line in the formation, also when the release comes to nothing: clients know by it
+/// that there is a phase to retry.
+async fn ensure_phase_line(uow: &mut Uow, app: &AppScope, release: &Release, now: Timestamp) -> Result<(), StoreError> {
+    let lines = uow.formation(app).await?;
+    for process_type in release.process_types.keys().filter(|process_type| process_type.is_release()) {
+        if lines.iter().all(|line| line.process_type != *process_type) {
+            uow.set_formation(app, process_type, Quantity::default(), DynoSize::default(), now).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives each process type of a release its line in the formation: `web` one dyno when the app never had code,
-/// all others none. Clients know by the line of `release` that there is a release phase.
+/// all others none.
 async fn ensure_formation(uow: &mut Uow, app: &AppScope, release: &Release, now: Timestamp) -> Result<(), StoreError> {
     let lines = uow.formation(app).await?;
-    let first_code = lines.is_empty();
+    let first_code = lines.iter().all(|line| line.process_type.is_release());
     for process_type in release.process_types.keys() {
         if lines.iter().any(|line| line.process_type == *process_type) {
             continue;
         }
         let quantity = u16::from(first_code && process_type.is_web());
-        let quantity = paas_domain::Quantity::new(quantity).unwrap_or_default();
+        let quantity = Quantity::new(quantity).unwrap_or_default();
         uow.set_formation(app, process_type, quantity, DynoSize::default(), now).await?;
     }
     Ok(())
-}
-
-/// The release that a change of config or of nothing but the config carries on: its image and process types.
-///
-/// The newest that did not fail; when none of those has an image, the newest that has one, so that fixing the
-/// config after a failed first release phase deploys the pushed code (DESIGN.md §5).
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn release_to_carry_on(uow: &mut Uow, app: &AppScope) -> Result<Option<Release>, StoreError> {
-    match uow.newest_release(app).await? {
-        Some(release) if release.image.is_some() => Ok(Some(release)),
-        newest => Ok(uow.newest_release_with_image(app).await?.or(newest)),
-    }
 }
 
 /// One release by what clients send: an id, a number, or `v11`.

@@ -2,8 +2,8 @@
 //!
 //! Makes no release: scale belongs to the app's formation, so a rollback leaves it alone.
 
-use paas_domain::{DynoSize, ProcessType, QuantityChange, ReleaseVersion};
-use paas_store::{Account, AppScope, FormationLine};
+use paas_domain::{DynoSize, ProcessType, QuantityChange};
+use paas_store::{Account, AppScope, FormationLine, ProcessTable};
 
 use crate::cx::{Cx, OpError};
 
@@ -67,16 +67,21 @@ pub async fn scale_formation(
     Ok(lines)
 }
 
-/// The formation as the current release has it: types that it does not name are left out.
+/// The process types of the current release with their command lines, and the formation as it has them: types that
+/// it does not name are left out. The release phase is that of the newest code, which a retry would run.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn current_formation(
     uow: &mut paas_store::Uow,
     app: &AppScope,
-) -> Result<(Option<ReleaseVersion>, Vec<FormationLine>), OpError> {
-    let Some(release) = uow.current_release(app).await? else { return Ok((None, Vec::new())) };
+) -> Result<(ProcessTable, Vec<FormationLine>), OpError> {
+    let mut types = uow.current_release(app).await?.map(|release| release.process_types).unwrap_or_default();
+    if let Some(newest) = uow.newest_release_with_image(app).await? {
+        types.retain(|process_type, _| !process_type.is_release());
+        types.extend(newest.process_types.into_iter().filter(|(process_type, _)| process_type.is_release()));
+    }
     let lines = uow.formation(app).await?;
-    let lines = lines.into_iter().filter(|line| release.process_types.contains_key(&line.process_type)).collect();
-    Ok((Some(release.version), lines))
+    let lines = lines.into_iter().filter(|line| types.contains_key(&line.process_type)).collect();
+    Ok((types, lines))
 }

@@ -1,10 +1,10 @@
-//! `config:set` and `config:unset`: a new config version and a release that carries the code on.
+//! `config:set` and `config:unset`: a new config version and a release that carries the newest code on.
 
 use paas_domain::{ConfigVars, EnvKey, MAX_CONFIG_BYTES};
 use paas_store::{Account, AppScope, Release};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::cut_release::{ReleaseParts, cut_release, release_to_carry_on};
+use super::cut_release::{ReleaseParts, cut_release};
 use crate::cx::{Cx, OpError};
 
 /// One config var to set (`Some`) or to unset (`None`).
@@ -68,7 +68,8 @@ pub async fn set_config(
     }
     let config = uow.create_config(app, &after, now).await?;
     uow.set_head_config(app, &config).await?;
-    let base = release_to_carry_on(&mut uow, app).await?;
+    // Also the code of a release whose phase failed: setting the var that it missed deploys it, as on Heroku.
+    let base = uow.newest_release_with_image(app).await?;
     let description = description(&set, &removed);
     let parts = ReleaseParts {
         image: base.as_ref().and_then(|r| r.image.clone()),

@@ -173,16 +173,7 @@ impl Uow {
         self.row(sql, args![of.id()]).await?.map(release).transpose()
     }
 
-    /// The newest release that did not fail: whose image the next config change carries on.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn newest_release(&mut self, of: &AppScope) -> Result<Option<Release>, StoreError> {
-        let sql = select!("WHERE app = $1 AND status <> 'failed' ORDER BY version DESC LIMIT 1");
-        self.row(sql, args![of.id()]).await?.map(release).transpose()
-    }
-
-    /// The newest release with an image, failed or not: what a fix of the config after a failed first release carries on.
+    /// The newest release with code, failed or not: what the next change of config carries on.
     ///
     /// # Errors
     /// When the database does not answer.
