@@ -46,39 +46,38 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// Looks at `bytes`, which begin where they began last time.
+    ///
+    /// The answer is that of the first byte that decides, so it does not depend on how the bytes were cut.
     pub(crate) fn look(&mut self, bytes: &[u8], limits: &SizeLimits) -> Head {
         for at in memchr::memchr_iter(b'\n', &bytes[self.seen..]).map(|i| i + self.seen) {
+            if let Some(broken) = self.broken(at, limits) {
+                return Head::TooLong(broken);
+            }
             if at == self.line_start || bytes[at - 1] != b'\r' {
                 return Head::BareLf;
             }
-            let length = at - 1 - self.line_start;
-            if length == 0 {
+            if at - 1 == self.line_start {
                 return Head::Whole(at + 1);
-            }
-            if let Some(broken) = self.broken(length, at + 1, limits) {
-                return Head::TooLong(broken);
             }
             self.lines += 1;
             self.line_start = at + 1;
         }
         self.seen = bytes.len();
-        // One byte more than the line itself may be a CR that waits for its LF.
-        let open = (bytes.len() - self.line_start).saturating_sub(1);
-        self.broken(open, bytes.len(), limits).map_or(Head::Partial, Head::TooLong)
+        self.broken(bytes.len(), limits).map_or(Head::Partial, Head::TooLong)
     }
 
-    fn broken(&self, length: usize, total: usize, limits: &SizeLimits) -> Option<TooLong> {
-        if self.lines == 0 {
-            (length > limits.first_line).then_some(TooLong::FirstLine)
-        } else if length > limits.line {
-            Some(TooLong::Line)
-        } else if self.lines > limits.lines {
-            Some(TooLong::Lines)
-        } else if total > limits.total {
-            Some(TooLong::Total)
-        } else {
-            None
-        }
+    /// The bound that the first `end` bytes break first, of which those since `line_start` have no LF.
+    fn broken(&self, end: usize, limits: &SizeLimits) -> Option<TooLong> {
+        let (line, kind) = match self.lines {
+            0 => (limits.first_line, TooLong::FirstLine),
+            _ => (limits.line, TooLong::Line),
+        };
+        // One byte more than a line may hold can be a CR that waits for its LF.
+        let length = (self.line_start + line + 2, kind);
+        let count = (self.lines > limits.lines).then_some((self.line_start + 2, TooLong::Lines));
+        let total = (limits.total + 1, TooLong::Total);
+        let first = [Some(length), count, Some(total)].into_iter().flatten().min_by_key(|(at, _)| *at);
+        first.and_then(|(at, broken)| (at <= end).then_some(broken))
     }
 }
 
@@ -116,8 +115,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
         #[test]
-        fn judged_the_same_however_it_arrives(text in "[a\r\n]{0,80}", step in 1_usize..9) {
+        fn judged_the_same_however_it_arrives(
+            text in prop_oneof!["[a\r\n]{0,80}", "(a{0,12}\r\n){0,7}[a\r\n]{0,12}"],
+            step in 1_usize..9,
+        ) {
             let whole = look(&text);
             let (mut scan, mut last) = (Scan::default(), Head::Partial);
             let mut end = 0;
@@ -127,5 +131,12 @@ mod tests {
             }
             prop_assert_eq!(last, whole);
         }
+    }
+
+    #[test]
+    fn the_last_line_that_fits_may_arrive_alone() {
+        let (head, mut scan) = ("G\r\na\r\nb\r\nc\r\n\r\n", Scan::default());
+        assert_eq!(scan.look(&head.as_bytes()[..12], &LIMITS), Head::Partial);
+        assert_eq!(scan.look(head.as_bytes(), &LIMITS), Head::Whole(14));
     }
 }
