@@ -40,6 +40,7 @@ pub(super) async fn run(
             image: ImageRef(image),
             command: dyno.command.clone(),
             config,
+            config_id: Some(release.config.clone()),
             size: dyno.size,
             attach: true,
             tty: false,

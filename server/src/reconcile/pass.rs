@@ -231,6 +231,7 @@ async fn start_one_offs(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<Option
         };
         let Some(image) = release.image else { continue };
         let extra = cx.store.read().await?.dyno_env(&lease.scope, &dyno.id).await?;
+        let config_id = extra.is_empty().then(|| release.config.clone());
         for (key, value) in extra.iter() {
             config.set(key.clone(), value.clone());
         }
@@ -242,6 +243,7 @@ async fn start_one_offs(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<Option
             image: ImageRef(image),
             command: dyno.command.clone(),
             config,
+            config_id,
             size: dyno.size,
             attach: dyno.attach,
             tty: dyno.tty,

@@ -49,6 +49,7 @@ pub(super) async fn ensure(
         image: ImageRef(image),
         command: command.to_owned(),
         config: wish.config.clone(),
+        config_id: release.config.clone(),
         size: line.map(|line| line.size).unwrap_or_default(),
         quantity: line.map_or_else(Quantity::default, |line| line.quantity),
         attachment,

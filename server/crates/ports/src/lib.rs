@@ -16,12 +16,14 @@ pub mod log_store;
 pub mod outside;
 pub mod registry;
 pub mod runtime;
+pub mod secrets;
 
 pub use builder::{BuildFailure, BuildSpec, BuildVerdict, Builder, BuiltImage};
 pub use ingress::{Attachment, Ingress, Member, MemberState, Pools, Route};
 pub use log_store::{LogLine, LogSource, LogStore, OutputStore, Tail, TailQuery};
 pub use registry::{ImagePlan, ImageRef, LayerSource, PlannedLayer, Registry};
 pub use runtime::{Duplex, Observed, ObservedDyno, OneOffSpec, Progress, RolloutFailure, Runtime, ServiceSpec};
+pub use secrets::{SecretKey, SecretVars, Secrets};
 
 /// Why an outside call failed. What to do about it is the same for every driver.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_domain::{
-    AppId, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Generation, ProcessType, Quantity,
+    AppId, ConfigId, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Generation, ProcessType, Quantity,
     ReleaseVersion, Timestamp,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -98,6 +98,8 @@ pub struct ServiceSpec {
     pub command: String,
     /// The app's config vars at that release.
     pub config: ConfigVars,
+    /// Which version of them: what a secret that holds them is named after.
+    pub config_id: ConfigId,
     /// How large each dyno is.
     pub size: DynoSize,
     /// How many.
@@ -196,6 +198,8 @@ pub struct OneOffSpec {
     pub command: String,
     /// The app's config vars, with those of the request on top.
     pub config: ConfigVars,
+    /// Which version of them; `None` when the request brought some of its own.
+    pub config_id: Option<ConfigId>,
     /// How large it is.
     pub size: DynoSize,
     /// Whether someone will attach: stdin is open, and output goes to them and not to the app's log.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use paas_domain::{AppId, ConfigVars, DynoId, DynoKind, DynoSize, Generation, Quantity, ReleaseVersion};
+use paas_domain::{AppId, ConfigId, ConfigVars, DynoId, DynoKind, DynoSize, Generation, Quantity, ReleaseVersion};
 
 use crate::{
     Attachment, ImageRef, LogLine, Member, MemberState, ObservedDyno, OneOffSpec, Pools, PortError, Progress, Runtime,
@@ -111,6 +111,7 @@ pub fn web(bench: &impl RuntimeBench, command: &str) -> ServiceSpec {
         image: bench.image(),
         command: command.to_owned(),
         config: ConfigVars::new(),
+        config_id: ConfigId::new(),
         size: DynoSize::Basic,
         quantity: quantity(1),
         restart: 0,
@@ -128,6 +129,7 @@ pub fn one_off(bench: &impl RuntimeBench, command: &str, attach: bool) -> (DynoI
         image: bench.image(),
         command: command.to_owned(),
         config: ConfigVars::new(),
+        config_id: None,
         size: DynoSize::Basic,
         attach,
         tty: false,

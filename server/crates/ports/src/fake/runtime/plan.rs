@@ -98,6 +98,7 @@ fn create(state: &mut State, spec: &ServiceSpec, now: Timestamp) {
                 image: spec.image.clone(),
                 command: spec.command.clone(),
                 config: spec.config.clone(),
+                config_id: Some(spec.config_id.clone()),
                 size: spec.size,
                 attach: false,
                 tty: false,

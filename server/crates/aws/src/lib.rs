@@ -1,0 +1,16 @@
+//! Every AWS driver, and the only crate that names an AWS SDK.
+//!
+//! [`Aws`] is what all of them work with: the clients, the foundation that CloudFormation built, and the one
+//! way a call is made ([`Aws::call`]). [`Call`] lists every call that is ever made, so that policies, rate
+//! limits and the tests of faults are made from the code itself.
+
+pub mod account;
+pub mod call;
+pub mod error;
+pub mod foundation;
+pub mod rate;
+
+pub use account::{Aws, AwsOptions};
+pub use call::{Call, Family};
+pub use error::{AwsError, Kind};
+pub use foundation::Foundation;

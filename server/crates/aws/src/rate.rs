@@ -1,0 +1,177 @@
+//! Keeps calls under AWS's rates, fair among apps: one bucket per family of calls, four fifths of AWS's own.
+//!
+//! AWS counts per account and region, and somebody else may call too: hence four fifths. When calls wait, apps
+//! take turns, so that an app with a hundred calls does not hold up one with a single call.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use paas_domain::AppId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::call::Family;
+
+/// The share of AWS's rate that we use.
+const SHARE: f64 = 0.8;
+
+/// The buckets of one account and region.
+#[derive(Clone, Default)]
+pub struct Rates(Arc<Mutex<HashMap<Family, Arc<Bucket>>>>);
+
+impl Rates {
+    /// Waits for this app's turn and takes a token.
+    pub async fn take(&self, family: Family, app: Option<&AppId>) {
+        let bucket = lock(&self.0).entry(family).or_insert_with(|| Arc::new(Bucket::new(family))).clone();
+        bucket.take(app.map(AppId::as_str).unwrap_or_default()).await;
+    }
+}
+
+struct Bucket {
+    size: f64,
+    per_second: f64,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    tokens: f64,
+    at: Instant,
+    /// Who waits, by round and then by arrival: one call of each app per round.
+    waiting: BTreeSet<(u64, u64)>,
+    /// The last round that an app has a call in.
+    rounds: HashMap<String, u64>,
+    round: u64,
+    arrivals: u64,
+}
+
+impl Bucket {
+    fn new(family: Family) -> Self {
+        let (size, per_second) = family.limit();
+        let (size, per_second) = ((size * SHARE).max(1.0), per_second * SHARE);
+        let state = State {
+            tokens: size,
+            at: Instant::now(),
+            waiting: BTreeSet::new(),
+            rounds: HashMap::new(),
+            round: 0,
+            arrivals: 0,
+        };
+        Self { size, per_second, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    async fn take(&self, app: &str) {
+        let turn = Turn { bucket: self, ticket: lock(&self.state).queue(app) };
+        loop {
+            let changed = self.changed.notified();
+            let wait = {
+                let mut state = lock(&self.state);
+                state.refill(self.size, self.per_second);
+                let first = state.waiting.first().is_none_or(|ticket| *ticket == turn.ticket);
+                if first && state.tokens >= 1.0 {
+                    state.tokens -= 1.0;
+                    state.round = turn.ticket.0;
+                    return;
+                }
+                first.then(|| Duration::from_secs_f64((1.0 - state.tokens) / self.per_second))
+            };
+            match wait {
+                // A nanosecond more than computed, so that rounding never makes it look once too often.
+                Some(wait) => tokio::time::sleep(wait + Duration::from_nanos(1)).await,
+                None => changed.await,
+            }
+        }
+    }
+}
+
+impl State {
+    fn queue(&mut self, app: &str) -> (u64, u64) {
+        if self.waiting.is_empty() {
+            self.rounds.clear();
+        }
+        let last = self.rounds.entry(app.to_owned()).or_insert(self.round);
+        *last = (*last).max(self.round) + 1;
+        let ticket = (*last, self.arrivals);
+        self.arrivals += 1;
+        self.waiting.insert(ticket);
+        ticket
+    }
+
+    fn refill(&mut self, size: f64, per_second: f64) {
+        let now = Instant::now();
+        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * per_second).min(size);
+        self.at = now;
+    }
+}
+
+/// A place in the queue; given up when its call is, whether it got its token or not.
+struct Turn<'a> {
+    bucket: &'a Bucket,
+    ticket: (u64, u64),
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.bucket.state).waiting.remove(&self.ticket);
+        self.bucket.changed.notify_waiters();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn never_more_than_four_fifths() {
+        let (rates, since) = (Rates::default(), Instant::now());
+        for _ in 0..16 {
+            rates.take(Family::EcsRegister, None).await;
+        }
+        assert!(since.elapsed() < Duration::from_millis(1));
+        for _ in 0..8 {
+            rates.take(Family::EcsRegister, None).await;
+        }
+        let took = since.elapsed().as_secs_f64();
+        assert!((10.0..10.01).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn apps_take_turns() {
+        let (rates, busy, calm) = (Rates::default(), AppId::new(), AppId::new());
+        for _ in 0..16 {
+            rates.take(Family::EcsRegister, Some(&busy)).await;
+        }
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for (app, count) in [(&busy, 5), (&calm, 2)] {
+            for _ in 0..count {
+                let (rates, app, order, calm) = (rates.clone(), app.clone(), Arc::clone(&order), calm.clone());
+                tasks.spawn(async move {
+                    rates.take(Family::EcsRegister, Some(&app)).await;
+                    lock(&order).push(app == calm);
+                });
+                tokio::task::yield_now().await;
+            }
+        }
+        tasks.join_all().await;
+        let order = lock(&order).clone();
+        assert!(order[..4].iter().filter(|calm| **calm).count() == 2, "{order:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_given_up_holds_nobody_up() {
+        let rates = Rates::default();
+        for _ in 0..16 {
+            rates.take(Family::EcsRegister, None).await;
+        }
+        let given_up = tokio::time::timeout(Duration::from_millis(10), rates.take(Family::EcsRegister, None)).await;
+        assert!(given_up.is_err());
+        let next = tokio::time::timeout(Duration::from_secs(2), rates.take(Family::EcsRegister, None)).await;
+        assert!(next.is_ok());
+    }
+}
