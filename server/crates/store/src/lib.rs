@@ -10,6 +10,7 @@
 
 mod accounts;
 mod apps;
+mod aws_ledger;
 mod builds;
 mod config_versions;
 mod db;
@@ -29,6 +30,7 @@ mod sources;
 
 pub use accounts::{Account, Authorization, NewAuthorization};
 pub use apps::App;
+pub use aws_ledger::{AwsRow, AwsSlot};
 pub use builds::{Build, Image, NewBuild};
 pub use config_versions::ConfigVersion;
 pub use db::{Store, StoreError, Uow};
