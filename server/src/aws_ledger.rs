@@ -101,8 +101,6 @@ impl Ledger for StoreLedger {
     async fn slots(&self, app: &AppId) -> Result<Vec<Slot>, PortError> {
         let read = outside::task(async { self.0.read().await?.aws_slots(app).await });
         let slots = read.await.map_err(failed)?.into_iter();
-        Ok(slots
-            .map(|slot| Slot { process_type: slot.process_type, slot: slot.slot, task: slot.task })
-            .collect())
+        Ok(slots.map(|slot| Slot { process_type: slot.process_type, slot: slot.slot, task: slot.task }).collect())
     }
 }

@@ -6,6 +6,7 @@
 pub mod api;
 mod archive;
 pub mod attach_lookup;
+pub mod aws_ledger;
 pub mod crash_point;
 pub mod cx;
 pub mod data_folder;

@@ -8,9 +8,11 @@ pub mod account;
 pub mod call;
 pub mod error;
 pub mod foundation;
+pub mod ledger;
 pub mod rate;
 
 pub use account::{Aws, AwsOptions};
 pub use call::{Call, Family};
 pub use error::{AwsError, Kind};
 pub use foundation::Foundation;
+pub use ledger::{Ledger, MemoryLedger};

@@ -64,10 +64,8 @@ impl Uow {
     pub async fn aws_rows(&mut self) -> Result<Vec<AwsRow>, StoreError> {
         let sql = "SELECT kind, owner, name, body FROM aws_ledger ORDER BY kind, owner, name";
         let rows = self.rows(sql, vec![]).await?.into_iter();
-        rows.map(|mut row| {
-            Ok(AwsRow { kind: row.text()?, owner: row.text()?, name: row.text()?, body: row.text()? })
-        })
-        .collect()
+        rows.map(|mut row| Ok(AwsRow { kind: row.text()?, owner: row.text()?, name: row.text()?, body: row.text()? }))
+            .collect()
     }
 
     /// The body of one row.
