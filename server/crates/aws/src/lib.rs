@@ -8,8 +8,11 @@ pub mod account;
 pub mod call;
 pub mod error;
 pub mod foundation;
+pub mod install;
 pub mod ledger;
+pub mod prices;
 pub mod rate;
+pub mod sizes;
 
 pub use account::{Aws, AwsOptions};
 pub use call::{Call, Family};
