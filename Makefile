@@ -1,5 +1,5 @@
-# Two commands do everything on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
-.PHONY: demo demo-stop env test lint
+# Three commands do everything on a fresh Debian or Ubuntu machine: `make demo`, `make demo-aws` and `make test`.
+.PHONY: demo demo-stop env demo-aws demo-aws-stop env-aws test lint
 
 demo: ## the platform with a sample app on it; the last line on stdout is the app's URL
 	@scripts/demo
@@ -9,6 +9,15 @@ demo-stop: ## ends the demo; its data stay in .paas/demo
 
 env: ## eval "$(make -s env)": paas, git and the heroku CLI point at the demo
 	@$${CARGO_TARGET_DIR:-target}/debug/paas-server env --data .paas/demo/data --programs $${CARGO_TARGET_DIR:-target}/debug
+
+demo-aws: ## the same on an AWS account that is made on this machine; the last line on stdout is the Flask app's URL
+	@scripts/demo-aws
+
+demo-aws-stop: ## ends it, and the account with it
+	@scripts/demo-aws-stop
+
+env-aws: ## eval "$(make -s env-aws)": the same programs, and AWS's own, point at that
+	@scripts/env-aws
 
 test: ## all tests
 	@scripts/test

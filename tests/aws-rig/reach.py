@@ -1,6 +1,6 @@
 """The way from containers to the emulator: a forwarder on the docker bridge's gateway address.
 
-The emulator listens on loopback only. RIG_BRIDGE (172.17.0.1, the gateway of docker's own bridge) opens the same port there, which
+The emulator listens on loopback only. RIG_BRIDGE (the gateway of docker's own bridge, often 172.17.0.1) opens the same port there, which
 other machines cannot reach.
 """
 import asyncio

@@ -15,6 +15,8 @@ import sys
 import time
 import urllib.request
 
+import docker
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -39,13 +41,13 @@ def free_ports(count, bridge):
 
 
 def bridge_address():
-    """The address of docker's own bridge on this machine, or none when this machine does not have it."""
-    wanted = os.environ.get("RIG_BRIDGE", "172.17.0.1")
+    """The address of docker's own bridge, or none when it is not on this machine."""
     try:
+        wanted = os.environ.get("RIG_BRIDGE") or docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
         with socket.socket() as s:
             s.bind((wanted, 0))
         return wanted
-    except OSError:
+    except (OSError, LookupError, docker.errors.DockerException):
         return ""
 
 
