@@ -1,15 +1,18 @@
 """The emulated account as the front door sees it, and what a test may set while the rig runs. On loopback only.
 
 GET /            balancers with their rules and certificates, target states, DNS records, stickiness: one JSON instead of Describe calls
+GET /objects?WORD  what on the account mentions this word: see inventory.py
 PUT /rates       {"RunTask": [20, 100]}: see rates.py
 PUT /limits      {"rules": 20, "groups": 20, "certificates": 5}: see listeners.py
 """
 import http.server
 import json
 import threading
+from urllib.parse import unquote
 
 from ministack.services import acm, alb, route53
 
+import inventory
 import listeners
 import rates
 import targets
@@ -48,7 +51,8 @@ def snapshot():
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(snapshot())
+        path, _, query = self.path.partition("?")
+        self.answer(inventory.mentioning(unquote(query)) if path == "/objects" else snapshot())
 
     def do_PUT(self):
         given = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
