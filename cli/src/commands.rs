@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod domains;
 mod git;
+mod install;
 mod logs;
 mod maintenance;
 mod ps;
@@ -85,6 +86,8 @@ commands! {
     GitCredentials(git::credentials::Credentials),
     #[command(name = "git:remote")]
     GitRemote(git::remote::Remote),
+    #[command(name = "install")]
+    Install(install::Install),
     #[command(name = "logs")]
     Logs(logs::Logs),
     #[command(name = "maintenance")]

@@ -12,6 +12,7 @@ pub mod cx;
 pub mod data_folder;
 pub mod env;
 pub mod git;
+pub mod install;
 pub mod jobs;
 pub mod listen;
 pub mod local_ca;

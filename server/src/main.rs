@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use paas_server::data_folder::DataFolder;
-use paas_server::{env, git, start};
+use paas_server::{env, git, install, start};
 
 /// Heroku's workflow on your own machine or AWS account.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ struct Cli {
 enum Command {
     /// run the platform: API, git, builds, and the loops behind them
     Serve(Box<start::Options>),
+    /// build what the platform stands on in an AWS account; can be run again at any time
+    Install(Box<install::Options>),
     /// run the router; `serve` starts it by itself and it outlives the server
     #[command(disable_help_flag = true)]
     Router {
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match Cli::parse().command {
         Command::Serve(options) => start::serve(*options),
+        Command::Install(options) => install::run(*options),
         Command::Router { args } => start::router(args),
         Command::Env { data, programs } => print_env(&data, programs),
         Command::Ping(data) => DataFolder::open(&data.data).map_err(Into::into).and_then(|data| start::ping(&data)),

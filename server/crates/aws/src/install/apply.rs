@@ -1,6 +1,5 @@
 //! A stack, from whatever state it is in to where it shall be.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::account::{Account, Event, Proposal, Stack};
@@ -166,7 +165,7 @@ impl Applier<'_> {
         let began = Instant::now();
         let is_marked = mark.is_some();
         let mut seen = mark.and_then(|mark| mark.0);
-        let mut told = BTreeSet::new();
+        let (mut waits, mut told) = (false, false);
         let mut ended = false;
         loop {
             let Some(now) = self.account.stack(stack).await? else { return Ok(None) };
@@ -175,7 +174,15 @@ impl Applier<'_> {
                 if event.physical_id == now.id && event.kind == STACK {
                     ended = !event.status.ends_with("_IN_PROGRESS");
                 }
-                self.tell(&event, &now.id, &mut told);
+                self.tell(&event, &now.id, &mut waits);
+            }
+            if waits && !told {
+                told = true;
+                self.talk.tell(
+                    "  The certificate is issued once the zone answers for the domain. A zone that was made just now \
+                     needs its name servers set where the domain is registered; stopping here and running this again \
+                     later is fine",
+                );
             }
             if !now.is_moving() && now.status != "REVIEW_IN_PROGRESS" && (ended || !is_marked) {
                 return Ok(Some(now));
@@ -184,16 +191,15 @@ impl Applier<'_> {
         }
     }
 
-    fn tell(&self, event: &Event, stack: &str, told: &mut BTreeSet<String>) {
+    /// `waits` becomes whether a certificate is being waited for.
+    fn tell(&self, event: &Event, stack: &str, waits: &mut bool) {
         let is_stack = event.physical_id == stack && event.kind == STACK;
+        if event.kind == "AWS::CertificateManager::Certificate" {
+            *waits = event.status.ends_with("_IN_PROGRESS");
+        }
         if is_stack || event.status.ends_with("_COMPLETE") || event.status.ends_with("_FAILED") {
             let reason = if event.reason.is_empty() { String::new() } else { format!(" ({})", event.reason) };
             self.talk.tell(&format!("  {:<28} {} {}{reason}", event.status, event.kind, event.resource));
-        } else if event.kind == "AWS::CertificateManager::Certificate" && told.insert(event.resource.clone()) {
-            self.talk.tell(
-                "  The certificate is issued once the zone answers for the domain. A zone that was made just now needs \
-                 its name servers set where the domain is registered; stopping here and running again later is fine",
-            );
         }
     }
 
