@@ -112,6 +112,8 @@ pub struct Kicks {
     pub apps: Notify,
     /// Something that somebody waits for has changed (a release's status, a rollout).
     pub changed: Notify,
+    /// Other servers of the same database want to know.
+    pub others: Notify,
 }
 
 impl Cx {
@@ -137,6 +139,12 @@ impl Cx {
 
     /// Wakes every loop; called after a change was saved.
     pub fn kick(&self) {
+        self.kick_here();
+        self.kicks.others.notify_one();
+    }
+
+    /// Wakes every loop of this server; called after another server's change.
+    pub fn kick_here(&self) {
         self.kicks.jobs.notify_one();
         self.kicks.apps.notify_one();
         self.kicks.changed.notify_waiters();

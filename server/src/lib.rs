@@ -18,6 +18,7 @@ pub mod listen;
 pub mod local_ca;
 pub mod objects;
 pub mod ops;
+pub mod others;
 pub mod reconcile;
 pub mod rendezvous;
 pub mod start;

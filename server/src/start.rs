@@ -149,6 +149,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), stop.clone()));
+    tasks.spawn(crate::others::run(cx.clone(), owner.clone(), stop.clone()));
     tasks.spawn(crate::reconcile::run(cx.clone(), owner, stop.clone()));
     tasks.spawn(platform::kick_on_change(cx.clone(), drivers.changes, stop.clone()));
     tasks.spawn(platform::store_router_lines(cx.clone(), drivers.router, stop.clone()));

@@ -7,6 +7,7 @@
 mod collect;
 mod destroy;
 mod pass;
+mod refused;
 mod service;
 
 use std::sync::Arc;
@@ -25,8 +26,12 @@ use crate::ops::manage_sources::sweep_sources;
 const LEASE: Duration = Duration::from_secs(30);
 /// How many apps are worked on at the same time.
 const WORKERS: usize = 16;
-/// How long to wait after a pass that failed.
+/// How long to wait after the first pass that failed; it doubles with each further one.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The longest wait after a pass that failed.
+const AFTER_ERRORS: Duration = Duration::from_secs(60);
+/// After how many failed passes an outage is told to the app: by then it has lasted half a minute.
+const TOLD_AFTER: u32 = 5;
 
 /// Reconciles until `stop` says so. Passes under way are dropped then: going on is what a restart does anyway.
 pub async fn run(cx: Cx, owner: String, mut stop: watch::Receiver<bool>) {
@@ -110,15 +115,12 @@ async fn work(cx: &Cx, lease: AppLease) {
     let Err(error) = passed else { return };
     match error {
         pass::PassError::Store(StoreError::Fenced) => return,
-        other => tracing::warn!(app = %lease.scope.id(), error = %other, "the pass failed; it is tried again"),
+        ref other => tracing::warn!(app = %lease.scope.id(), error = %other, "the pass failed; it is tried again"),
     }
-    let released = async {
-        let again = cx.now().plus_ms(i64::try_from(AFTER_ERROR.as_millis()).unwrap_or(1000));
-        let mut uow = cx.begin().await?;
-        uow.release_app(&lease, None, Some(again)).await?;
-        uow.save().await
-    };
-    if let Err(error) = released.await {
+    let reason = refused::reason(&error, lease.failed_passes);
+    let wait = AFTER_ERROR.saturating_mul(1 << lease.failed_passes.min(16)).min(AFTER_ERRORS);
+    let again = cx.now().plus_ms(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    if let Err(error) = refused::write(cx, &lease, reason, again).await {
         tracing::warn!(app = %lease.scope.id(), %error, "the app's lease runs out by itself");
     }
 }

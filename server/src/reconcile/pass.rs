@@ -100,7 +100,7 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    async fn read(cx: &Cx, lease: &AppLease) -> Result<Self, StoreError> {
+    pub(super) async fn read(cx: &Cx, lease: &AppLease) -> Result<Self, StoreError> {
         let scope = &lease.scope;
         let mut uow = cx.store.read().await?;
         let app = uow.app(scope).await?;

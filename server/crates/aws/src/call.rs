@@ -90,6 +90,8 @@ macro_rules! calls {
 
 calls! {
     DescribeStacks = "cloudformation:DescribeStacks" in Free,
+    ReceiveMessage = "sqs:ReceiveMessage" in Free,
+    DeleteMessage = "sqs:DeleteMessage" in Free,
 }
 
 impl Call {

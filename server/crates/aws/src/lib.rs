@@ -7,6 +7,7 @@
 pub mod account;
 pub mod call;
 pub mod error;
+pub mod events;
 pub mod foundation;
 pub mod install;
 pub mod ledger;
@@ -17,5 +18,6 @@ pub mod sizes;
 pub use account::{Aws, AwsOptions};
 pub use call::{Call, Family};
 pub use error::{AwsError, Kind};
+pub use events::{Event, Events, Happened};
 pub use foundation::Foundation;
 pub use ledger::{Ledger, MemoryLedger};

@@ -25,7 +25,7 @@ pub use id::{
     ReleaseId,
 };
 pub use name::{AppName, Digest, EnvKey, HostName, NameError, ProcessType, RefName};
-pub use outside_name::{app13, outside_name};
+pub use outside_name::{app_tail, app13, outside_name};
 pub use procfile::{Procfile, ProcfileError};
 pub use release::{BuildStatus, Generation, ReleaseStatus, ReleaseVersion, RolloutState};
 pub use size::DynoSize;

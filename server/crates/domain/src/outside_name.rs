@@ -18,6 +18,16 @@ pub fn outside_name(install: &InstallId, app: &AppId, suffix: &str) -> String {
     format!("paas-{install}-{}-{suffix}", app13(app))
 }
 
+/// The last two groups of the id of the app that an outside name of this installation was made for, as
+/// `bcce-b302099a8057`; `None` for any other name.
+#[must_use]
+pub fn app_tail(install: &InstallId, name: &str) -> Option<String> {
+    let app13 = name.strip_prefix("paas-")?.strip_prefix(install.as_str())?.strip_prefix('-')?.get(..13)?;
+    let bytes = data_encoding::BASE32_NOPAD.decode(app13.to_uppercase().as_bytes()).ok()?;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    Some(format!("{}-{}", &hex[..4], &hex[4..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +37,10 @@ mod tests {
         let app: AppId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id");
         assert_eq!(app13(&app).len(), 13);
         let install = InstallId::random();
-        assert_eq!(outside_name(&install, &app, "web").len(), 5 + 6 + 1 + 13 + 1 + 3);
+        let name = outside_name(&install, &app, "web");
+        assert_eq!(name.len(), 5 + 6 + 1 + 13 + 1 + 3);
+        assert_eq!(app_tail(&install, &name).as_deref(), Some("bcce-b302099a8057"));
+        assert_eq!(app_tail(&InstallId::random(), &name), None);
+        assert_eq!(app_tail(&install, &name[..20]), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paas_ports::outside;
-use sqlx::postgres::{PgPoolOptions, Postgres};
+use sqlx::postgres::{PgListener, PgPoolOptions, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Pool, Transaction};
 
@@ -14,6 +14,8 @@ use crate::seal::MasterKey;
 
 /// How long a writer waits for another one before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where servers tell each other that something changed.
+const CHANNEL: &str = "paas_changed";
 /// Readers at the same time. Each is a connection with its own page cache.
 const READERS: u32 = 4;
 
@@ -63,6 +65,24 @@ pub struct Uow {
 enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
+}
+
+/// What other servers of a shared database tell.
+pub struct Others(PgListener);
+
+impl Others {
+    /// Waits until another server than `who` says that something changed, or the connection was lost meanwhile.
+    ///
+    /// # Errors
+    /// When the database does not answer; calling again connects anew.
+    pub async fn changed(&mut self, who: &str) -> Result<(), StoreError> {
+        loop {
+            match self.0.try_recv().await? {
+                Some(told) if told.payload() == who => {}
+                _ => return Ok(()),
+            }
+        }
+    }
 }
 
 impl Store {
@@ -123,6 +143,29 @@ impl Store {
             }
         };
         Ok(Uow { tx, key: Arc::clone(&self.key), _open: outside::enter() })
+    }
+
+    /// Tells the other servers of a shared database that something changed. Nothing is promised: what they do not
+    /// hear, their timers find.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tell_others(&self, who: &str) -> Result<(), StoreError> {
+        if let Pools::Postgres(pool) = &self.pools {
+            sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(who).execute(pool).await?;
+        }
+        Ok(())
+    }
+
+    /// Hears what other servers tell; `None` when the database is not shared.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hear_others(&self) -> Result<Option<Others>, StoreError> {
+        let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Some(Others(listener)))
     }
 
     /// Closes every connection.

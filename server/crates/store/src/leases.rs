@@ -12,6 +12,8 @@ pub struct AppLease {
     pub scope: AppScope,
     /// Grows with each claim.
     pub fence: i64,
+    /// How many passes in a row failed before this one.
+    pub failed_passes: u32,
 }
 
 impl Uow {
@@ -29,9 +31,11 @@ impl Uow {
         let sql = "UPDATE apps SET lease_owner = $1, lease_until = $3, look_again_at = NULL, fence = fence + 1 WHERE id = (\
                    SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND generation > settled_generation)) \
                    AND (lease_until IS NULL OR lease_until <= $2) ORDER BY look_again_at IS NOT NULL, look_again_at, id LIMIT 1) \
-                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence";
+                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes";
         let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
-        Ok(Some(AppLease { scope: AppScope::mint(row.parse()?), fence: row.int()? }))
+        let (scope, fence) = (AppScope::mint(row.parse()?), row.int()?);
+        let failed_passes = u32::try_from(row.int()?).map_err(|_| StoreError::Corrupt("count of failed passes"))?;
+        Ok(Some(AppLease { scope, fence, failed_passes }))
     }
 
     /// When the next app is due, for the loop's sleep.
@@ -58,11 +62,26 @@ impl Uow {
         look_again_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         // The sooner of this wish and of a kick that came meanwhile.
-        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, \
+        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, failed_passes = 0, \
                    look_again_at = CASE WHEN look_again_at IS NULL OR look_again_at > $3 THEN $3 ELSE look_again_at END, \
                    settled_generation = coalesce($4, settled_generation) WHERE id = $1 AND fence = $2";
         let settled = settled.map(|g| g.0);
         match self.execute(sql, args![lease.scope.id(), lease.fence, look_again_at, settled]).await? {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the lease of a pass that failed, and says when the next one may be tried. A kick or a new wish comes
+    /// before that.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when somebody else holds the lease by now.
+    pub async fn release_failed_app(&mut self, lease: &AppLease, again_at: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, failed_passes = failed_passes + 1, \
+                   look_again_at = CASE WHEN look_again_at IS NULL OR look_again_at > $3 THEN $3 ELSE look_again_at END \
+                   WHERE id = $1 AND fence = $2";
+        match self.execute(sql, args![lease.scope.id(), lease.fence, again_at]).await? {
             0 => Err(StoreError::Fenced),
             _ => Ok(()),
         }
@@ -88,6 +107,19 @@ impl Uow {
         let sql = "UPDATE apps SET look_again_at = $2 WHERE id = $1 AND (look_again_at IS NULL OR look_again_at > $2)";
         self.execute(sql, args![app, now]).await?;
         Ok(())
+    }
+
+    /// Makes the app due at once whose id ends so (see [`paas_domain::app_tail`]). Whether there is one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn kick_app_by_tail(&mut self, tail: &str, now: Timestamp) -> Result<Option<AppId>, StoreError> {
+        let Some(mut row) = self.row("SELECT id FROM apps WHERE substr(id, 20) = $1", args![tail]).await? else {
+            return Ok(None);
+        };
+        let app = row.parse()?;
+        self.kick_app(&app, now).await?;
+        Ok(Some(app))
     }
 
     /// Makes every app due at once: after a start, and for the slow sweep.

@@ -33,7 +33,7 @@ pub use apps::App;
 pub use aws_ledger::{AwsRow, AwsSlot};
 pub use builds::{Build, Image, NewBuild};
 pub use config_versions::ConfigVersion;
-pub use db::{Store, StoreError, Uow};
+pub use db::{Others, Store, StoreError, Uow};
 pub use domains::{Domain, DomainKind};
 pub use dynos::{Dyno, NewDyno};
 pub use formation::FormationLine;

@@ -8,7 +8,7 @@ CREATE TABLE authorizations (
 CREATE TABLE apps (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL REFERENCES accounts (id),
     maintenance BIGINT NOT NULL, generation BIGINT NOT NULL, settled_generation BIGINT NOT NULL,
-    look_again_at BIGINT, lease_owner TEXT, lease_until BIGINT, fence BIGINT NOT NULL,
+    look_again_at BIGINT, lease_owner TEXT, lease_until BIGINT, fence BIGINT NOT NULL, failed_passes BIGINT NOT NULL DEFAULT 0,
     current_release TEXT, head_config TEXT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
     released_at BIGINT, deleted_at BIGINT
 );

@@ -1,0 +1,141 @@
+//! What happens on AWS, as EventBridge tells it through the installation's queue.
+//!
+//! AWS sends an event at least once, in no order, and may skip states: an event only says what to look at, and
+//! each carries a version. What gets lost altogether is found by the slow sweep.
+
+use std::time::Duration;
+
+use paas_domain::app_tail;
+use serde_json::Value;
+
+use crate::account::Aws;
+use crate::call::Call;
+use crate::error::AwsError;
+
+/// How long a poll waits for something to happen: SQS's longest.
+const WAIT_S: i32 = 20;
+/// The most messages of one poll: SQS's limit.
+const MOST: i32 = 10;
+
+/// The installation's queue.
+pub struct Events {
+    aws: Aws,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The end of the app's id, when the names in the event are this installation's.
+    pub app_tail: Option<String>,
+    /// What it was.
+    pub happened: Happened,
+    receipt: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Happened {
+    /// A task has another state.
+    Task {
+        /// Which.
+        arn: String,
+        /// AWS's number of this state: higher is later.
+        version: i64,
+        /// `RUNNING`, `STOPPED`, ….
+        last_status: String,
+        /// The task as DescribeTasks shows it.
+        task: Value,
+    },
+    /// A rolling deployment goes on or ended.
+    Deployment {
+        /// The service.
+        service: String,
+        /// `SERVICE_DEPLOYMENT_FAILED`, ….
+        name: String,
+        /// AWS's words.
+        reason: String,
+    },
+    /// Something else: it is taken off the queue.
+    Other,
+}
+
+impl Events {
+    /// The queue that the foundation names.
+    #[must_use]
+    pub fn new(aws: Aws) -> Self {
+        Self { aws }
+    }
+
+    /// Waits up to 20 seconds for what happened. What is not [`done`](Self::done) comes again.
+    ///
+    /// # Errors
+    /// When the queue does not answer.
+    pub async fn next(&self) -> Result<Vec<Event>, AwsError> {
+        let request = self.aws.sqs.receive_message().queue_url(&self.aws.foundation.events_queue_url);
+        let request = request.wait_time_seconds(WAIT_S).max_number_of_messages(MOST);
+        // A poll lasts longer than any other call.
+        let timeouts = aws_config::timeout::TimeoutConfig::builder();
+        let patience = Duration::from_secs(u64::try_from(WAIT_S).unwrap_or_default()) + self.aws.options.try_timeout;
+        let config =
+            aws_sdk_sqs::config::Builder::new().timeout_config(timeouts.operation_attempt_timeout(patience).build());
+        let request = request.customize().config_override(config).send();
+        let answer = self.aws.call(Call::ReceiveMessage, None, "reading the queue of events", request).await?;
+        let read = |message: aws_sdk_sqs::types::Message| {
+            let (receipt, body) = (message.receipt_handle?, message.body.unwrap_or_default());
+            Some(self.read(receipt, &body))
+        };
+        Ok(answer.messages.unwrap_or_default().into_iter().filter_map(read).collect())
+    }
+
+    /// Takes events off the queue.
+    ///
+    /// # Errors
+    /// When the queue does not answer: they come again.
+    pub async fn done(&self, events: &[Event]) -> Result<(), AwsError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let entry = |(number, event): (usize, &Event)| {
+            aws_sdk_sqs::types::DeleteMessageBatchRequestEntry::builder()
+                .id(number.to_string())
+                .receipt_handle(&event.receipt)
+                .build()
+                .ok()
+        };
+        let entries: Vec<_> = events.iter().enumerate().filter_map(entry).collect();
+        let request = self.aws.sqs.delete_message_batch().queue_url(&self.aws.foundation.events_queue_url);
+        let request = request.set_entries(Some(entries)).send();
+        // Entries that failed inside a 200 come again.
+        self.aws.call(Call::DeleteMessage, None, "emptying the queue of events", request).await.map(drop)
+    }
+
+    fn read(&self, receipt: String, body: &str) -> Event {
+        let event: Value = serde_json::from_str(body).unwrap_or_default();
+        let detail = &event["detail"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (named, happened) = match event["detail-type"].as_str() {
+            Some("ECS Task State Change") => {
+                let happened = Happened::Task {
+                    arn: text(&detail["taskArn"]),
+                    version: detail["version"].as_i64().unwrap_or_default(),
+                    last_status: text(&detail["lastStatus"]),
+                    task: detail.clone(),
+                };
+                // `…:task-definition/<family>:<revision>`; the family is named as everything of the app.
+                let definition = text(&detail["taskDefinitionArn"]);
+                (definition.rsplit('/').next().unwrap_or_default().to_owned(), happened)
+            }
+            Some("ECS Deployment State Change") => {
+                let service = text(&event["resources"][0]);
+                let happened = Happened::Deployment {
+                    service: service.clone(),
+                    name: text(&detail["eventName"]),
+                    reason: text(&detail["reason"]),
+                };
+                (service.rsplit('/').next().unwrap_or_default().to_owned(), happened)
+            }
+            _ => (String::new(), Happened::Other),
+        };
+        Event { app_tail: app_tail(&self.aws.install, &named), happened, receipt }
+    }
+}
