@@ -92,6 +92,26 @@ calls! {
     DescribeStacks = "cloudformation:DescribeStacks" in Free,
     ReceiveMessage = "sqs:ReceiveMessage" in Free,
     DeleteMessage = "sqs:DeleteMessage" in Free,
+
+    RegisterTaskDefinition = "ecs:RegisterTaskDefinition" in EcsRegister,
+    DeregisterTaskDefinition = "ecs:DeregisterTaskDefinition" in EcsRegister,
+    DescribeTaskDefinition = "ecs:DescribeTaskDefinition" in EcsRead,
+    ListTaskDefinitions = "ecs:ListTaskDefinitions" in EcsRead,
+    ListTaskDefinitionFamilies = "ecs:ListTaskDefinitionFamilies" in EcsRead,
+    CreateService = "ecs:CreateService" in EcsService,
+    UpdateService = "ecs:UpdateService" in EcsService,
+    DeleteService = "ecs:DeleteService" in EcsService,
+    DescribeServices = "ecs:DescribeServices" in EcsRead,
+    ListServices = "ecs:ListServices" in EcsRead,
+    RunTask = "ecs:RunTask" in EcsTask,
+    StopTask = "ecs:StopTask" in EcsTask,
+    DescribeTasks = "ecs:DescribeTasks" in EcsTaskRead,
+    ListTasks = "ecs:ListTasks" in EcsTaskRead,
+
+    CreateSecret = "secretsmanager:CreateSecret" in Secrets,
+    DescribeSecret = "secretsmanager:DescribeSecret" in Secrets,
+    ListSecrets = "secretsmanager:ListSecrets" in Secrets,
+    DeleteSecret = "secretsmanager:DeleteSecret" in Secrets,
 }
 
 impl Call {

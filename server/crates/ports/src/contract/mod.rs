@@ -8,6 +8,7 @@ pub mod ingress;
 pub mod log_store;
 pub mod registry;
 pub mod runtime;
+pub mod secrets;
 
 /// Makes one `#[tokio::test]` per promise of a suite. The bench is cleared away also when a promise is broken.
 #[macro_export]

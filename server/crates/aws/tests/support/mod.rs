@@ -1,0 +1,63 @@
+//! The emulator that contract tests run against, as an account with a foundation of one test's own.
+#![allow(dead_code)]
+
+use std::time::Duration;
+
+use paas_aws::{Aws, AwsOptions, Foundation};
+use paas_domain::InstallId;
+
+/// Where the emulator listens.
+///
+/// # Panics
+/// When there is none.
+pub fn endpoint() -> String {
+    std::env::var("PAAS_TEST_AWS").expect("not run: no AWS emulator (PAAS_TEST_AWS is not set)")
+}
+
+/// Host and port of the emulator, which is also its registry.
+pub fn registry() -> String {
+    endpoint().trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+/// How calls are made in tests: short pauses.
+pub fn options() -> AwsOptions {
+    AwsOptions {
+        region: Some("us-east-1".to_owned()),
+        endpoint: Some(endpoint()),
+        registry: Some(registry()),
+        try_timeout: Duration::from_secs(20),
+        tries: 3,
+        backoff: Duration::from_millis(50),
+    }
+}
+
+/// A foundation with the things that tests of ECS make themselves, named after the installation.
+pub fn foundation(install: &InstallId) -> Foundation {
+    let text = |what: &str| format!("paas-{install}-{what}");
+    Foundation {
+        region: "us-east-1".to_owned(),
+        account_id: "000000000000".to_owned(),
+        cluster: text("cluster"),
+        vpc_id: "vpc-test".to_owned(),
+        subnets: vec!["subnet-a".to_owned(), "subnet-b".to_owned()],
+        alb_security_group: "sg-alb".to_owned(),
+        dyno_security_group: "sg-dynos".to_owned(),
+        public_ip: true,
+        execution_role_arn: format!("arn:aws:iam::000000000000:role/{}", text("execution")),
+        task_role_arn: format!("arn:aws:iam::000000000000:role/{}", text("task")),
+        log_group: format!("/{}", text("dynos")),
+        events_queue_url: String::new(),
+        bucket: text("bucket"),
+        kms_key_arn: None,
+        hosted_zone_id: String::new(),
+        app_domain: "apps.test".to_owned(),
+        load_balancer_arn: String::new(),
+        https_listener_arn: String::new(),
+        certificate_arn: String::new(),
+    }
+}
+
+/// The account of this installation.
+pub async fn account(install: &InstallId) -> Aws {
+    Aws::new(options(), foundation(install), install.clone()).await
+}
