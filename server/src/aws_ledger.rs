@@ -1,12 +1,15 @@
-//! The AWS drivers' memory over the store.
+//! The AWS drivers' memory and the runtime's notes over the store.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use paas_aws::DynoNotes;
 use paas_aws::ledger::{Change, Key, Ledger, Slot};
 use paas_domain::{AppId, ProcessType};
 use paas_ports::{PortError, outside};
 use paas_store::{AwsRow, Store, StoreError};
 
-/// A [`Ledger`] in the installation's database.
+/// A [`Ledger`] and [`DynoNotes`] in the installation's database.
 #[derive(Clone)]
 pub struct StoreLedger(Store);
 
@@ -102,5 +105,47 @@ impl Ledger for StoreLedger {
         let read = outside::task(async { self.0.read().await?.aws_slots(app).await });
         let slots = read.await.map_err(failed)?.into_iter();
         Ok(slots.map(|slot| Slot { process_type: slot.process_type, slot: slot.slot, task: slot.task }).collect())
+    }
+}
+
+#[async_trait]
+impl DynoNotes for StoreLedger {
+    async fn notes(&self, app: &AppId) -> Result<BTreeMap<String, String>, PortError> {
+        outside::task(async { self.0.read().await?.dyno_notes(app).await }).await.map_err(failed)
+    }
+
+    async fn find_note(&self, key: &str) -> Result<Option<(AppId, String)>, PortError> {
+        outside::task(async { self.0.read().await?.find_dyno_note(key).await }).await.map_err(failed)
+    }
+
+    async fn put_note(&self, app: &AppId, key: &str, text: &str) -> Result<(), PortError> {
+        let put = outside::task(async {
+            let mut uow = self.0.begin().await?;
+            uow.put_dyno_note(app, key, text).await?;
+            uow.save().await
+        });
+        put.await.map_err(failed)
+    }
+
+    async fn drop_note(&self, app: &AppId, key: &str) -> Result<(), PortError> {
+        let dropped = outside::task(async {
+            let mut uow = self.0.begin().await?;
+            uow.drop_dyno_notes(app, Some(key)).await?;
+            uow.save().await
+        });
+        dropped.await.map_err(failed)
+    }
+
+    async fn drop_notes(&self, app: &AppId) -> Result<(), PortError> {
+        let dropped = outside::task(async {
+            let mut uow = self.0.begin().await?;
+            uow.drop_dyno_notes(app, None).await?;
+            uow.save().await
+        });
+        dropped.await.map_err(failed)
+    }
+
+    async fn noted_apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::task(async { self.0.read().await?.noted_apps().await }).await.map_err(failed)
     }
 }

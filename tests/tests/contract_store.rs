@@ -628,6 +628,23 @@ async fn tasks_never_share_a_slot(db: &Database) {
     assert_eq!(slots, [(1, "c"), (2, "b")]);
 }
 
+async fn notes_about_dynos_are_written_over_and_go_with_their_app(db: &Database) {
+    let store = db.open().await;
+    let (one, two) = (paas_domain::AppId::new(), paas_domain::AppId::new());
+    for (app, key, body) in [(&one, "a", "first"), (&one, "a", "second"), (&one, "b", ""), (&two, "c", "theirs")] {
+        saved(&store, async |uow| uow.put_dyno_note(app, key, body).await).await;
+    }
+    let notes = saved(&store, async |uow| uow.dyno_notes(&one).await).await;
+    assert_eq!(notes, [("a", "second"), ("b", "")].map(|(key, body)| (key.to_owned(), body.to_owned())).into());
+    let found = saved(&store, async |uow| uow.find_dyno_note("c").await).await;
+    assert_eq!(found, Some((two.clone(), "theirs".to_owned())));
+    saved(&store, async |uow| uow.drop_dyno_notes(&one, Some("a")).await).await;
+    assert_eq!(saved(&store, async |uow| uow.noted_apps().await).await, [one.clone(), two.clone()]);
+    saved(&store, async |uow| uow.drop_dyno_notes(&one, None).await).await;
+    saved(&store, async |uow| uow.drop_dyno_notes(&one, None).await).await;
+    assert_eq!(saved(&store, async |uow| uow.noted_apps().await).await, [two]);
+}
+
 async fn an_installation_keeps_its_id(db: &Database) {
     let store = db.open().await;
     let id = saved(&store, async |uow| uow.installation(T0).await).await;
@@ -675,6 +692,7 @@ store_contract!(
     formation_and_rollouts_are_kept,
     jobs_of_one_queue_run_one_after_the_other,
     keys_open_an_account_until_they_end,
+    notes_about_dynos_are_written_over_and_go_with_their_app,
     of_many_claims_at_once_one_wins,
     one_name_one_owner,
     releases_are_numbered_without_gaps,

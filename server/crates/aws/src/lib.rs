@@ -11,8 +11,10 @@ pub mod events;
 pub mod foundation;
 pub mod install;
 pub mod ledger;
+pub mod notes;
 pub mod prices;
 pub mod rate;
+pub mod secrets;
 pub mod sizes;
 
 pub use account::{Aws, AwsOptions};
@@ -21,3 +23,5 @@ pub use error::{AwsError, Kind};
 pub use events::{Event, Events, Happened};
 pub use foundation::Foundation;
 pub use ledger::{Ledger, MemoryLedger};
+pub use notes::{DynoNotes, MemoryNotes};
+pub use secrets::AwsSecrets;

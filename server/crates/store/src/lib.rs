@@ -15,6 +15,7 @@ mod builds;
 mod config_versions;
 mod db;
 mod domains;
+mod dyno_notes;
 mod dynos;
 mod formation;
 mod jobs;

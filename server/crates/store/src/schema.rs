@@ -4,7 +4,11 @@ use crate::row::args;
 use crate::{Store, StoreError};
 
 /// Each entry is one version: statements divided by `;`. `{BYTES}` is the database's type for bytes.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001_start.sql"), include_str!("schema/0002_aws_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_start.sql"),
+    include_str!("schema/0002_aws_ledger.sql"),
+    include_str!("schema/0003_dyno_notes.sql"),
+];
 
 /// Brings the schema up to date. A second server that starts at the same time waits for the first.
 pub(crate) async fn migrate(store: &Store) -> Result<(), StoreError> {
