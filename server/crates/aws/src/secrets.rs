@@ -128,17 +128,22 @@ impl Secrets for AwsSecrets {
             }
         };
         // `<arn>:<key>:<stage>:<version>`: the current version of a secret that has only one.
-        let named = arns.iter().zip(&parts).flat_map(|(arn, part)| {
-            part.iter().map(move |(name, _)| ((*name).to_owned(), format!("{arn}:{name}::")))
-        });
+        let named = arns
+            .iter()
+            .zip(&parts)
+            .flat_map(|(arn, part)| part.iter().map(move |(name, _)| ((*name).to_owned(), format!("{arn}:{name}::"))));
         Ok(SecretVars(named.collect()))
     }
 
     async fn list(&self, app: &AppId) -> Result<Vec<SecretKey>, PortError> {
         check("Secrets::list");
         let prefix = format!("paas/{}/{app}/", self.aws.install);
-        let mut keys: Vec<SecretKey> =
-            self.names(Some(app), &prefix).await?.iter().filter_map(|name| key_of(name.strip_prefix(&prefix)?)).collect();
+        let mut keys: Vec<SecretKey> = self
+            .names(Some(app), &prefix)
+            .await?
+            .iter()
+            .filter_map(|name| key_of(name.strip_prefix(&prefix)?))
+            .collect();
         keys.sort();
         keys.dedup();
         Ok(keys)
