@@ -10,6 +10,8 @@ mod account;
 mod apply;
 mod cost;
 mod parameters;
+#[cfg(test)]
+mod policy_tests;
 mod sdk;
 mod template;
 mod words;
