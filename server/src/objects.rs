@@ -1,19 +1,32 @@
-//! Objects: source archives, by key. A folder here; S3 behind the same crate on AWS.
+//! Objects: source archives and git packs, by key. A folder, or a bucket with a folder of this machine before it.
+//!
+//! Keys of sources are written once: what a machine has of a bucket need never be asked for again.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use paas_ports::{PortError, outside};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
 
-/// Source archives.
+/// What is sent to a bucket in one part.
+const PART_BYTES: usize = 8 << 20;
+
+/// Source archives and packs.
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// Where objects are, or what this machine has of them.
     root: PathBuf,
+    /// Whether the objects are elsewhere.
+    remote: bool,
 }
 
 impl Objects {
@@ -25,7 +38,24 @@ impl Objects {
         let doing = "opening the folder of objects";
         std::fs::create_dir_all(&root).map_err(|e| PortError::permanent(doing, e))?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| PortError::permanent(doing, e))?;
-        Ok(Self { store: Arc::new(store.with_automatic_cleanup(true)), root })
+        Ok(Self { store: Arc::new(store.with_automatic_cleanup(true)), root, remote: false })
+    }
+
+    /// Keeps objects in a bucket. `cache` holds files that this machine works on; what an earlier process left
+    /// there goes.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn in_bucket(store: Arc<dyn ObjectStore>, cache: PathBuf) -> Result<Self, PortError> {
+        let make = || {
+            match std::fs::remove_dir_all(&cache) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            std::fs::create_dir_all(&cache)
+        };
+        make().map_err(|e| PortError::permanent("opening the folder of objects", e))?;
+        Ok(Self { store, root: cache, remote: true })
     }
 
     /// Writes an object whole: readers see all of it or nothing. The same key again replaces it.
@@ -42,9 +72,12 @@ impl Objects {
     ///
     /// # Errors
     /// When it could not be moved.
-    pub async fn put_file(&self, key: &str, file: &std::path::Path) -> Result<(), PortError> {
+    pub async fn put_file(&self, key: &str, file: &FilePath) -> Result<(), PortError> {
         outside::check("Objects::put_file");
-        let target = self.root.join(Path::from(key).as_ref());
+        if self.remote {
+            self.send(key, file).await?;
+        }
+        let target = self.place(key);
         let moved = async {
             if let Some(folder) = target.parent() {
                 tokio::fs::create_dir_all(folder).await?;
@@ -52,6 +85,27 @@ impl Objects {
             tokio::fs::rename(file, &target).await
         };
         moved.await.map_err(|e| PortError::transient("storing the source", e))
+    }
+
+    /// Writes a file of this machine as an object. The file stays.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn send(&self, key: &str, file: &FilePath) -> Result<(), PortError> {
+        outside::check("Objects::send");
+        let send = async {
+            let mut file = tokio::fs::File::open(file).await?;
+            let mut object = BufWriter::with_capacity(Arc::clone(&self.store), Path::from(key), PART_BYTES);
+            match tokio::io::copy(&mut file, &mut object).await {
+                Ok(_) => object.shutdown().await,
+                Err(error) => {
+                    // Parts of it may be there, and would be paid for.
+                    let _ = object.abort().await;
+                    Err(error)
+                }
+            }
+        };
+        send.await.map_err(|e| PortError::transient("storing an object", e))
     }
 
     /// Whether an object is there.
@@ -67,10 +121,56 @@ impl Objects {
         }
     }
 
-    /// Where builders of this machine read an object.
-    #[must_use]
-    pub fn path(&self, key: &str) -> PathBuf {
-        self.root.join(Path::from(key).as_ref())
+    /// The keys that begin with this folder's, which ends without a slash.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, PortError> {
+        outside::check("Objects::list");
+        let found = self.store.list(Some(&Path::from(folder)));
+        let keys = found.map_ok(|object| object.location.to_string()).try_collect().await;
+        keys.map_err(|e| PortError::transient("listing objects", e))
+    }
+
+    /// A file of this machine that has an object's bytes, for builders: the object itself, or what was fetched of it.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when a bucket does not have it; a folder is not looked into.
+    pub async fn local(&self, key: &str) -> Result<PathBuf, PortError> {
+        outside::check("Objects::local");
+        let place = self.place(key);
+        if self.remote && !tokio::fs::try_exists(&place).await.unwrap_or(false) {
+            self.fetch(key, &place).await?;
+        }
+        Ok(place)
+    }
+
+    /// Writes an object's bytes to a file: all of them, or there is no file.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when there is no such object.
+    pub async fn fetch(&self, key: &str, into: &FilePath) -> Result<(), PortError> {
+        outside::check("Objects::fetch");
+        let doing = "fetching an object";
+        let found = match self.store.get(&Path::from(key)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Err(PortError::NotFound(format!("the object {key}"))),
+            Err(error) => return Err(PortError::transient(doing, error)),
+        };
+        let write = async {
+            let folder = into.parent().unwrap_or(&self.root);
+            tokio::fs::create_dir_all(folder).await?;
+            let part = NamedTempFile::new_in(folder)?;
+            let mut file = tokio::fs::File::from_std(part.reopen()?);
+            let mut bytes = found.into_stream();
+            while let Some(chunk) = bytes.next().await {
+                file.write_all(&chunk?).await?;
+            }
+            file.sync_all().await?;
+            part.persist(into)?;
+            io::Result::Ok(())
+        };
+        write.await.map_err(|e| PortError::transient(doing, e))
     }
 
     /// A folder on the same disk for files that become objects.
@@ -89,9 +189,69 @@ impl Objects {
     /// When it could not be removed.
     pub async fn remove(&self, key: &str) -> Result<(), PortError> {
         outside::check("Objects::remove");
+        if self.remote {
+            // Goes with the next start at the latest.
+            let _ = tokio::fs::remove_file(self.place(key)).await;
+        }
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(PortError::transient("removing a source", error)),
         }
+    }
+
+    /// Removes all objects of a folder. Succeeds when there are none.
+    ///
+    /// # Errors
+    /// When one could not be removed.
+    pub async fn remove_all(&self, folder: &str) -> Result<(), PortError> {
+        outside::check("Objects::remove_all");
+        for key in self.list(folder).await? {
+            self.remove(&key).await?;
+        }
+        Ok(())
+    }
+
+    fn place(&self, key: &str) -> PathBuf {
+        self.root.join(Path::from(key).as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bucket_is_fetched_from_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bucket: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        let host = |name: &str| Objects::in_bucket(Arc::clone(&bucket), folder.path().join(name)).expect("objects");
+        let (one, two) = (host("one"), host("two"));
+        let file = one.scratch().expect("scratch").join("x");
+        let bytes = vec![7; PART_BYTES * 2 + 1];
+        std::fs::write(&file, &bytes).expect("a file");
+        one.put_file("sources/a/b.tar", &file).await.expect("put");
+        assert!(!file.exists() && two.exists("sources/a/b.tar").await.expect("an answer"));
+        for host in [&one, &two] {
+            let local = host.local("sources/a/b.tar").await.expect("a file");
+            assert_eq!(std::fs::read(local).expect("bytes"), bytes);
+        }
+        two.remove("sources/a/b.tar").await.expect("removed");
+        assert!(two.local("sources/a/b.tar").await.is_err());
+        assert!(one.list("sources/a").await.expect("a list").is_empty());
+    }
+
+    #[tokio::test]
+    async fn folders_are_listed_and_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = Objects::in_folder(folder.path().join("objects")).expect("objects");
+        for key in ["packs/a/1", "packs/a/2", "packs/ab/3"] {
+            objects.put(key, Bytes::from_static(b"x")).await.expect("put");
+        }
+        let mut keys = objects.list("packs/a").await.expect("a list");
+        keys.sort();
+        assert_eq!(keys, ["packs/a/1", "packs/a/2"]);
+        objects.remove_all("packs/a").await.expect("removed");
+        objects.remove_all("packs/a").await.expect("removed again");
+        assert_eq!(objects.list("packs").await.expect("a list"), ["packs/ab/3"]);
     }
 }

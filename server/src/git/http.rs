@@ -246,7 +246,7 @@ impl Git {
             // What git asks with before it sends a large pack: whether it may.
             return Ok(git_response(service.media_type("result"), Body::empty()));
         }
-        repositories.ensure(app.id()).await.map_err(OpError::from)?;
+        super::catch_up(&self.cx, &app).await?;
         let mut refusal = push.refusal(limits.max_updates).map(|text| format!("Push rejected: {text}"));
         if refusal.is_none() && !push.shallow.is_empty() {
             let known = repositories.has_all(app.id(), &push.shallow).await.map_err(OpError::from)?;
@@ -275,7 +275,7 @@ impl Git {
         let limits = repositories.limits();
         let (slot, removed) = repositories.fetch_slot(app.id()).ok_or_else(too_many)?;
         let body = incoming(headers, body, service, MAX_FETCH_REQUEST, limits)?;
-        repositories.ensure(app.id()).await.map_err(OpError::from)?;
+        super::catch_up(&self.cx, app).await?;
         let mut command = self.command(app, service, headers);
         command.arg(".");
         let running = process::start(command, true).map_err(Refusal::internal)?;

@@ -13,6 +13,7 @@ mod body;
 pub mod hook;
 mod hook_server;
 pub mod http;
+mod packs;
 mod pkt_line;
 mod process;
 mod projection;
@@ -36,4 +37,12 @@ pub async fn refresh(cx: &Cx, app: &AppScope) -> Result<(), OpError> {
     let _alone = cx.repositories.alone(app.id()).await;
     let branches = cx.store.read().await?.branches(app).await?;
     Ok(cx.repositories.apply(app.id(), branches).await?)
+}
+
+/// Makes sure that the app's repository is here, and has what other hosts received.
+async fn catch_up(cx: &Cx, app: &AppScope) -> Result<(), OpError> {
+    if cx.repositories.are_shared() {
+        return refresh(cx, app).await;
+    }
+    Ok(cx.repositories.ensure(app.id()).await?)
 }

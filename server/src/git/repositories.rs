@@ -18,10 +18,13 @@ use std::time::{Duration, SystemTime};
 use git2::{Oid, Repository, RepositoryInitOptions};
 use paas_domain::AppId;
 use paas_ports::{PortError, outside};
+use tempfile::TempDir;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::packs::Packs;
 use super::projection;
+use crate::objects::Objects;
 
 /// The socket's path as hooks see it, who run inside a repository.
 pub(super) const SOCKET_FROM_REPOSITORY: &str = "../hooks/server.sock";
@@ -74,6 +77,8 @@ impl Default for Limits {
 pub struct Repositories {
     shared: Arc<Shared>,
     limits: Arc<Limits>,
+    /// Where other hosts find what was pushed here; `None` when there is one host only.
+    packs: Option<Arc<Packs>>,
 }
 
 struct Shared {
@@ -114,7 +119,7 @@ impl Repositories {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&hooks)?;
         let listener = listen(&hooks)?;
         let shared = Shared { root, listener, apps: Mutex::default(), stopping: CancellationToken::new() };
-        let this = Self { shared: Arc::new(shared), limits: Arc::default() };
+        let this = Self { shared: Arc::new(shared), limits: Arc::default(), packs: None };
         this.with_hook_program(&std::env::current_exe()?)
     }
 
@@ -142,6 +147,18 @@ impl Repositories {
         self
     }
 
+    /// Keeps every pack in `objects` as well: repositories are then caches that are made of them, on any host.
+    #[must_use]
+    pub fn with_packs(mut self, objects: Objects) -> Self {
+        self.packs = Some(Arc::new(Packs::new(objects)));
+        self
+    }
+
+    /// Whether another host may have received what this one's repositories lack.
+    pub(super) fn are_shared(&self) -> bool {
+        self.packs.is_some()
+    }
+
     /// Where the app's repository is.
     #[must_use]
     pub fn path(&self, app: &AppId) -> PathBuf {
@@ -165,13 +182,21 @@ impl Repositories {
         }
         let (root, path) = (self.shared.root.clone(), self.path(app));
         let sweep = !state.swept.swap(true, Ordering::Relaxed);
-        blocking("making the repository", move || {
-            if sweep && path.is_dir() {
-                sweep_quarantines(&path);
+        let doing = "making the repository";
+        let place = path.clone();
+        let new = blocking(doing, move || {
+            if sweep && place.is_dir() {
+                sweep_quarantines(&place);
             }
-            make(&root, &path)
+            prepare(&root, &place)
         })
         .await?;
+        if let Some(new) = new {
+            if let Some(packs) = &self.packs {
+                packs.fetch_missing(app, new.path()).await?;
+            }
+            blocking(doing, move || settle(new, &path)).await?;
+        }
         // It may have gone while we made it.
         if state.removed.is_cancelled() {
             self.remove(app).await?;
@@ -189,6 +214,9 @@ impl Repositories {
         outside::check("Repositories::remove");
         self.state(app).removed.cancel();
         let (path, gone) = (self.path(app), self.shared.root.join(format!("{app}.gone")));
+        if let Some(packs) = &self.packs {
+            packs.remove(app).await?;
+        }
         blocking("removing the repository", move || {
             match fs::rename(&path, &gone) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
@@ -243,6 +271,8 @@ impl Repositories {
     /// [`Self::project`] for a caller that holds [`Self::alone`].
     pub(super) async fn apply(&self, app: &AppId, branches: Vec<(String, String)>) -> Result<(), PortError> {
         self.ensure(app).await?;
+        let commits: Vec<String> = branches.iter().map(|(_, commit)| commit.clone()).collect();
+        self.catch_up(app, &commits).await?;
         let path = self.path(app);
         blocking("writing the refs", move || Ok(projection::write(&path, &branches)?)).await
     }
@@ -260,12 +290,25 @@ impl Repositories {
     /// [`PortError::NotFound`] when the commit is not there; permanent ones when it has submodules or is too large.
     pub async fn archive(&self, app: &AppId, commit: &str, into: &Path) -> Result<(), PortError> {
         outside::check("Repositories::archive");
+        if self.are_shared() {
+            self.ensure(app).await?;
+            self.catch_up(app, &[commit.to_owned()]).await?;
+        }
         let (this, app, commit, into) = (self.clone(), app.clone(), commit.to_owned(), into.to_owned());
         let work = move || super::archive::write(&this, &app, &commit, &into);
         tokio::task::spawn_blocking(work).await.map_err(|e| PortError::transient("reading the commit", e))?
     }
 
-    /// Makes the objects that a push brought outlive a power loss. Packs are synced by git, their names are not.
+    /// Brings what other hosts received, when the repository lacks one of these commits.
+    async fn catch_up(&self, app: &AppId, commits: &[String]) -> Result<(), PortError> {
+        match &self.packs {
+            Some(packs) if !self.has_all(app, commits).await? => packs.fetch_missing(app, &self.path(app)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the objects that a push brought outlive a power loss, and this host where there are others. Packs are
+    /// synced by git, their names are not.
     pub(super) async fn make_durable(&self, app: &AppId) -> Result<(), PortError> {
         let (root, path) = (self.shared.root.clone(), self.path(app));
         blocking("storing the objects", move || {
@@ -274,7 +317,14 @@ impl Repositories {
             }
             Ok(())
         })
-        .await
+        .await?;
+        let Some(packs) = &self.packs else { return Ok(()) };
+        packs.send_new(app, &self.path(app)).await?;
+        // It may have gone while we sent them.
+        if self.state(app).removed.is_cancelled() {
+            packs.remove(app).await?;
+        }
+        Ok(())
     }
 
     /// Whether the repository has all these objects already.
@@ -360,16 +410,21 @@ fn listen(hooks: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Makes a bare repository: whole under another name first, so that there is never half of one.
-fn make(root: &Path, path: &Path) -> Result<(), FileError> {
+/// An empty bare repository under another name, when there is none at `path`.
+fn prepare(root: &Path, path: &Path) -> Result<Option<TempDir>, FileError> {
     if path.join("HEAD").is_file() {
-        return Ok(());
+        return Ok(None);
     }
     let new = tempfile::Builder::new().prefix("new-").tempdir_in(root)?;
     let mut options = RepositoryInitOptions::new();
     options.bare(true).external_template(false).initial_head("main");
     Repository::init_opts(new.path(), &options)?;
     fs::File::open(new.path().join("HEAD"))?.sync_all()?;
+    Ok(Some(new))
+}
+
+/// Gives a repository that is whole its name: there is never half of one.
+fn settle(new: TempDir, path: &Path) -> Result<(), FileError> {
     match fs::rename(new.path(), path) {
         Ok(()) => drop(new.keep()),
         // Somebody else was faster.

@@ -103,13 +103,13 @@ impl Work<'_> {
     }
 
     async fn spec(&self) -> Result<BuildSpec, JobError> {
+        let source = self.cx.objects.local(self.build.source_key.as_deref().unwrap_or_default()).await?;
         let mut uow = self.cx.store.read().await?;
         let config = uow.config(&self.lease.scope, &self.app.head_config).await?.vars;
-        let key = self.build.source_key.clone().unwrap_or_default();
         Ok(BuildSpec {
             app: self.app.id.clone(),
             build: self.build.id.clone(),
-            source: self.cx.objects.path(&key),
+            source,
             commit: self.build.commit.clone(),
             config,
             timeout: self.cx.settings.build_timeout,

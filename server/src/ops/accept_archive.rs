@@ -32,7 +32,7 @@ pub async fn accept_archive(cx: &Cx, app: &AppScope, account: &Account, upload: 
         return Err(OpError::invalid("source_blob.url has nothing behind it: PUT the archive to its put_url first."));
     }
     let incoming = cx.objects.scratch()?.join(format!("{}.tar", uuid::Uuid::new_v4()));
-    let unpacked = unpack(cx.objects.path(&from), incoming.clone(), upload.checksum).await;
+    let unpacked = unpack(cx.objects.local(&from).await?, incoming.clone(), upload.checksum).await;
     if let Err(error) = unpacked {
         let _ = tokio::fs::remove_file(&incoming).await;
         return match error {

@@ -112,6 +112,22 @@ calls! {
     DescribeSecret = "secretsmanager:DescribeSecret" in Secrets,
     ListSecrets = "secretsmanager:ListSecrets" in Secrets,
     DeleteSecret = "secretsmanager:DeleteSecret" in Secrets,
+
+    BatchDeleteImage = "ecr:BatchDeleteImage" in Ecr,
+    BatchGetImage = "ecr:BatchGetImage" in Ecr,
+    CheckLayer = "ecr:BatchCheckLayerAvailability" in Ecr,
+    CompleteLayerUpload = "ecr:CompleteLayerUpload" in Ecr,
+    CreateRepository = "ecr:CreateRepository" in Ecr,
+    DeleteRepository = "ecr:DeleteRepository" in Ecr,
+    DescribeRepositories = "ecr:DescribeRepositories" in Ecr,
+    GetAuthorizationToken = "ecr:GetAuthorizationToken" in Ecr,
+    InitiateLayerUpload = "ecr:InitiateLayerUpload" in Ecr,
+    ListImages = "ecr:ListImages" in Ecr,
+    ListTagsOfRepository = "ecr:ListTagsForResource" in Ecr,
+    MountLayer = "ecr:GetDownloadUrlForLayer" in Ecr,
+    PutImage = "ecr:PutImage" in EcrPut,
+    TagRepository = "ecr:TagResource" in Ecr,
+    UploadLayerPart = "ecr:UploadLayerPart" in Ecr,
 }
 
 impl Call {

@@ -6,9 +6,11 @@
 
 pub mod account;
 pub mod call;
+pub mod ecr;
 pub mod error;
 pub mod events;
 pub mod foundation;
+pub mod image_names;
 pub mod install;
 pub mod ledger;
 pub mod notes;
@@ -22,6 +24,7 @@ pub use call::{Call, Family};
 pub use error::{AwsError, Kind};
 pub use events::{Event, Events, Happened};
 pub use foundation::Foundation;
+pub use image_names::ImageNames;
 pub use ledger::{Ledger, MemoryLedger};
 pub use notes::{DynoNotes, MemoryNotes};
 pub use secrets::AwsSecrets;

@@ -290,7 +290,10 @@ impl LayerSource for Blobs<'_> {
             return Ok(Box::new(file));
         }
         let layer = self.reused.lock().ok().and_then(|reused| reused.get(diff_id).cloned());
-        let Some(layer) = layer else { return Err(PortError::NotFound(format!("layer {diff_id}"))) };
+        let Some(layer) = layer else {
+            // Only a registry that does not share the engine's store asks for it.
+            return Ok(Box::new(self.export.driver.base_layer(&self.export.base, diff_id).await?));
+        };
         // The registry has lost a layer whose tar was dropped: it is made again of the volume.
         if !layer.contents || self.export.tar_layer(&layer).await?.diff_id != *diff_id {
             if let Ok(mut deceived) = self.deceived.lock() {

@@ -52,21 +52,28 @@ impl DockerBuilder {
         let last = PlannedLayer { diff_id: launcher.layer.diff_id.clone(), size: launcher.layer.size };
         let layers = base.diff_ids.iter().map(|d| PlannedLayer { diff_id: d.clone(), size: 0 });
         let plan = ImagePlan { config: Bytes::from(json.to_string()), layers: layers.chain([last]).collect() };
-        let image = self.registry.push(app, &plan, &OnlyLauncher(&launcher)).await?;
+        let image =
+            self.registry.push(app, &plan, &OnLauncher { driver: self, base: &base, launcher: &launcher }).await?;
         let parts = [config.entrypoint.clone(), config.cmd.clone()];
         Ok(ForeignImage { image, command: parts.into_iter().flatten().flatten().collect() })
     }
 }
 
-struct OnlyLauncher<'a>(&'a LauncherLayer);
+/// The launcher's layer, and those it stands on.
+struct OnLauncher<'a> {
+    driver: &'a DockerBuilder,
+    base: &'a BaseImage,
+    launcher: &'a LauncherLayer,
+}
 
 #[async_trait]
-impl LayerSource for OnlyLauncher<'_> {
+impl LayerSource for OnLauncher<'_> {
     async fn open(&self, diff_id: &Digest) -> Result<Box<dyn AsyncRead + Send + Unpin>, PortError> {
-        if *diff_id != self.0.layer.diff_id {
-            return Err(PortError::NotFound(format!("layer {diff_id}")));
+        if *diff_id != self.launcher.layer.diff_id {
+            return Ok(Box::new(self.driver.base_layer(self.base, diff_id).await?));
         }
-        let file = tokio::fs::File::open(&self.0.path).await.map_err(|e| disk("opening the launcher's layer", e))?;
+        let file =
+            tokio::fs::File::open(&self.launcher.path).await.map_err(|e| disk("opening the launcher's layer", e))?;
         Ok(Box::new(file))
     }
 }

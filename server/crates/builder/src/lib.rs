@@ -13,6 +13,7 @@
 //! Images themselves are the affair of the [`Registry`](paas_ports::Registry) port.
 
 mod app_folder;
+mod base_layers;
 mod builder_image;
 mod config;
 mod container;
@@ -49,13 +50,21 @@ pub struct DockerBuilder {
     registry: Arc<dyn Registry>,
     /// Held while the launchers' layer is made, which is once per builder.
     launchers: tokio::sync::Mutex<()>,
+    /// Held while a run image's layers are taken out of the engine, which is once per run image.
+    bases: tokio::sync::Mutex<()>,
 }
 
 impl DockerBuilder {
     /// Builds on this engine, and pushes to `registry`.
     #[must_use]
     pub fn new(docker: Docker, settings: BuilderSettings, registry: Arc<dyn Registry>) -> Self {
-        Self { docker, settings, registry, launchers: tokio::sync::Mutex::default() }
+        Self {
+            docker,
+            settings,
+            registry,
+            launchers: tokio::sync::Mutex::default(),
+            bases: tokio::sync::Mutex::default(),
+        }
     }
 }
 

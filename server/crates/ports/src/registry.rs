@@ -27,7 +27,7 @@ pub struct ImagePlan {
 pub struct PlannedLayer {
     /// Digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// Bytes of the uncompressed tar.
+    /// Bytes of the uncompressed tar; 0 for a base layer, whose size only the engine knows.
     pub size: u64,
 }
 
@@ -37,7 +37,7 @@ pub trait LayerSource: Send + Sync {
     /// The uncompressed tar of a layer.
     ///
     /// # Errors
-    /// [`PortError::NotFound`] when this source does not have it (a base layer that the engine has).
+    /// [`PortError::NotFound`] when this source does not have it.
     async fn open(&self, diff_id: &Digest) -> Result<Box<dyn AsyncRead + Send + Unpin>, PortError>;
 }
 

@@ -97,7 +97,8 @@ fn no_policy_reaches_beyond_the_installation() {
 fn apps_may_do_nothing() {
     assert!(statements("task").is_empty());
     let template = super::template();
-    let role = template.split("\n  TaskRole:\n").nth(1).and_then(|rest| rest.split("\nOutputs:").next()).expect("the role");
+    let role =
+        template.split("\n  TaskRole:\n").nth(1).and_then(|rest| rest.split("\nOutputs:").next()).expect("the role");
     assert!(!role.contains("Policies:") && !role.contains("ManagedPolicyArns:"), "{role}");
 }
 
