@@ -14,6 +14,7 @@ import listeners
 import quotas
 import rates
 import reach
+import registry
 import roles
 import scheduler
 import state
@@ -22,7 +23,7 @@ import stubs
 import targets
 
 if __name__ == "__main__":
-    for part in (containers, roles, stubs, targets, stopping, health, scheduler, certificates, listeners, quotas, rates):
+    for part in (containers, roles, stubs, targets, stopping, health, scheduler, certificates, listeners, quotas, rates, registry):
         part.install()
     if os.environ.get("AUTH", "").lower() == "true":
         iam.install()

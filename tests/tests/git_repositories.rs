@@ -110,3 +110,53 @@ async fn refs_that_drifted_are_repaired_before_anyone_sees_them() {
     .await;
     repo.git(&["ls-remote", "--symref", &app.url]).await.ok().shows("ref: refs/heads/master\tHEAD").shows_not("lost");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_made_again_of_its_packs() {
+    let outside_world = git_world::Outside::new();
+    let world = World::on_host(&outside_world, "one").await;
+    let (app, repo) = (world.app("cache").await, world.repo());
+    repo.push(&app, &["main"]).await.ok();
+    repo.commit("more", "more");
+    repo.push(&app, &["main", "main:kept"]).await.ok();
+    let (refs, tip) = (world.refs(&app), repo.now(&["rev-parse", "HEAD"]).text.trim().to_owned());
+
+    for lost in ["", "objects/pack"] {
+        std::fs::remove_dir_all(world.path(&app).join(lost)).expect("removed");
+        repo.git(&["ls-remote", &app.url]).await.ok().shows(&tip);
+        assert_eq!(world.refs(&app), refs, "made again without {lost:?}");
+        let clone = world.empty_repo();
+        clone.git(&["fetch", "-q", &app.url, "kept"]).await.ok();
+        assert_eq!(clone.now(&["rev-parse", "FETCH_HEAD"]).text.trim(), tip);
+    }
+    std::fs::remove_dir_all(world.path(&app)).expect("removed");
+    let into = world.folder.path().join("out.tar");
+    world.cx.repositories.archive(app.scope.id(), &tip, &into).await.expect("an archive");
+    // Git sends only what is new, and what it builds on has come back.
+    std::fs::remove_dir_all(world.path(&app)).expect("removed");
+    repo.commit("more", "and more");
+    repo.push(&app, &["main"]).await.ok();
+
+    world.cx.repositories.remove(app.scope.id()).await.expect("removed");
+    let left = world.cx.objects.list("packs").await.expect("a list");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_have_what_others_received() {
+    let outside_world = git_world::Outside::new();
+    let (one, two) = (World::on_host(&outside_world, "one").await, World::on_host(&outside_world, "two").await);
+    let (app, repo) = (one.app("shared").await, one.repo());
+    let there = two.find("shared").await;
+    for (n, app) in [&app, &there, &app, &there].into_iter().enumerate() {
+        repo.commit("n", n.to_string());
+        repo.push(app, &["main"]).await.ok();
+    }
+    let tip = repo.now(&["rev-parse", "HEAD"]).text;
+    for (world, app) in [(&one, &app), (&two, &there)] {
+        let clone = world.empty_repo();
+        clone.git(&["fetch", "-q", &app.url, "main"]).await.ok();
+        assert_eq!(clone.now(&["rev-parse", "FETCH_HEAD"]).text, tip);
+    }
+    assert_eq!(one.builds_of(&app).await.len(), 4);
+}

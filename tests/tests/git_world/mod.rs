@@ -79,6 +79,15 @@ impl World {
 
     /// A server on what an earlier one may have left.
     pub async fn on(outside_world: &Outside, limits: Limits) -> Self {
+        Self::host(outside_world, limits, None).await
+    }
+
+    /// A server on a host of its own: it shares the database and the objects with others, and nothing else.
+    pub async fn on_host(outside_world: &Outside, host: &str) -> Self {
+        Self::host(outside_world, Limits::default(), Some(host)).await
+    }
+
+    async fn host(outside_world: &Outside, limits: Limits, alone: Option<&str>) -> Self {
         let Outside { folder, builds, logs, images } = outside_world.clone();
         let registry = Arc::new(FakeRegistry::new(images));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -87,10 +96,12 @@ impl World {
         let url = format!("sqlite:{}", folder.path().join("paas.db").display());
         let key = MasterKey::new(&[7; 32]).expect("a key");
         let store = outside::task(Store::open(&url, key)).await.expect("a database");
-        let repositories = Repositories::new(folder.path().join("git"))
+        let objects = Objects::in_folder(folder.path().join("objects")).expect("objects");
+        let repositories = Repositories::new(folder.path().join(alone.unwrap_or("git")))
             .and_then(|repositories| repositories.with_hook_program(Path::new(env!("CARGO_BIN_EXE_git-hook"))))
             .expect("repositories")
             .with_limits(limits);
+        let repositories = if alone.is_some() { repositories.with_packs(objects.clone()) } else { repositories };
         let cx = Cx::new(Parts {
             store,
             clock: Arc::new(SystemClock),
@@ -101,7 +112,7 @@ impl World {
             builder: Arc::new(FakeBuilder::new(builds.clone(), registry)),
             logs: Arc::new(FakeLogStore(logs.clone())),
             outputs: Arc::new(FakeOutputStore(logs)),
-            objects: Objects::in_folder(folder.path().join("objects")).expect("objects"),
+            objects,
             repositories,
             settings: Settings::new(&format!("http://{host}"), &host, "localhost", None, ("localhost".into(), 1)),
             kicks: Kicks::default(),
