@@ -20,7 +20,10 @@ pub(crate) fn of_the_app(
     let mut vars: BTreeMap<OsString, OsString> = container.collect();
     let config = paas_dyno_env::decode(|name| vars.get(OsStr::new(name)).and_then(|v| v.to_str()).map(str::to_owned))
         .map_err(|e| e.to_string())?;
-    vars.retain(|name, _| name != OURS && !name.to_string_lossy().starts_with(paas_dyno_env::PREFIX));
+    vars.retain(|name, _| {
+        let of_the_link = paas_link_frames::env::OURS.iter().any(|ours| name == ours);
+        name != OURS && !of_the_link && !name.to_string_lossy().starts_with(paas_dyno_env::PREFIX)
+    });
     for (name, value) in config {
         let told_by_us = OF_THE_DYNO.contains(&name.as_str()) && vars.contains_key(OsStr::new(&name));
         if !told_by_us && is_settable(&name, &value) {
@@ -50,7 +53,13 @@ mod tests {
         let vars = of_the_app(
             container(
                 &[("LANG", "de"), ("PORT", "1"), ("DYNO", "x"), ("KEY", "a=b\nc")],
-                &[("LANG", "C"), ("PORT", "5000"), ("DYNO", "web.1"), ("PAAS_COMMAND", "true")],
+                &[
+                    ("LANG", "C"),
+                    ("PORT", "5000"),
+                    ("DYNO", "web.1"),
+                    ("PAAS_COMMAND", "true"),
+                    ("PAAS_LINK_TOKEN", "t"),
+                ],
             )
             .into_iter(),
         )

@@ -4,13 +4,18 @@
 //! launcher (or to a shell in images that have none), passes signals on, reaps orphans and exits as the
 //! command did. `launcher health` is the container's health check.
 //!
-//! It needs nothing but the kernel: no network, no writable disk, no user database. What the platform says
+//! It needs nothing but the kernel: no network, no writable disk, no user database. Where the platform has a dyno
+//! link, it also speaks with the server ([`linked`]); the app does not wait for that. What the platform says
 //! on a dyno's behalf starts with `launcher:`, and never holds a config var's value.
 
 mod command;
 mod environment;
 mod health;
+mod link;
+mod linked;
+mod pump;
 mod supervise;
+mod terminal;
 
 use std::env;
 use std::ffi::OsString;
@@ -20,7 +25,13 @@ use std::process::ExitCode;
 const CANNOT_START: u8 = 126;
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let mut args = env::args_os();
+    let name = args.next();
+    let args: Vec<OsString> = args.collect();
+    if name.is_some_and(|name| name == terminal::NAME) {
+        eprintln!("launcher: {}", terminal::become_command(&args));
+        return ExitCode::from(CANNOT_START);
+    }
     if args.len() == 1 && args[0] == "health" {
         return match health::check() {
             Ok(()) => ExitCode::SUCCESS,
@@ -43,5 +54,8 @@ fn main() -> ExitCode {
 fn run(args: Vec<OsString>) -> Result<u8, String> {
     let vars = environment::of_the_app(env::vars_os())?;
     let argv = command::argv(args, env::var_os("PAAS_COMMAND"), |path| path.exists())?;
-    supervise::run(&argv, &vars)
+    match link::Settings::read(|name| env::var(name).ok()) {
+        Some(settings) => linked::run(settings, &argv, vars),
+        None => supervise::run(&argv, &vars),
+    }
 }

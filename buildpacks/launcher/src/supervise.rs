@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,43 +26,104 @@ const FOR_THE_COMMAND: [i32; 4] = [signal::SIGQUIT, signal::SIGUSR1, signal::SIG
 /// allows 30 s in all, then kills.
 const STRAGGLERS: Duration = Duration::from_secs(25);
 
+/// What happens to a dyno from outside.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A signal came.
+    Signal(i32),
+    /// The hub says: SIGTERM.
+    Stop,
+    /// The hub says that nobody is attached any more.
+    HangUp,
+    /// Somebody attached.
+    Start,
+    /// The hub says what this dyno is called.
+    Named(String),
+    /// The hub does not know this dyno.
+    Refused(String),
+    /// The link has been down for too long.
+    LinkLost,
+}
+
+impl Event {
+    /// The signal that asks the dyno to end, when it is that.
+    pub(crate) fn stop(&self) -> Option<i32> {
+        match self {
+            Self::Signal(signal) if STOPS.contains(signal) => Some(*signal),
+            Self::Stop => Some(signal::SIGTERM),
+            Self::HangUp | Self::LinkLost => Some(signal::SIGHUP),
+            _ => None,
+        }
+    }
+}
+
 /// Runs `argv` with exactly `vars` as its environment until it ends; answers its exit status, or 128 plus the
 /// signal that ended it.
 ///
 /// # Errors
 /// When it cannot be started.
 pub(crate) fn run(argv: &[OsString], vars: &BTreeMap<OsString, OsString>) -> Result<u8, String> {
+    let (to, events) = mpsc::channel();
+    listen(to)?;
     let (program, args) = argv.split_first().ok_or("nothing to run")?;
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(vars).process_group(0);
+    let child = start(&mut command, program)?;
+    give_terminal_to(Pid::from_child(&child));
+    Ok(wait(&child, &events))
+}
+
+/// Has signals come as events, from here on. Before the command starts, or its end could be missed.
+///
+/// # Errors
+/// When they cannot be listened to.
+pub(crate) fn listen(to: Sender<Event>) -> Result<(), String> {
     let listened = STOPS.iter().chain(&FOR_THE_COMMAND).chain(&[signal::SIGCHLD]);
-    // Before the command starts, or its end could be missed.
-    let mut signals = Signals::new(listened).map_err(|e| format!("listening to signals: {e}"))?;
+    let failed = |e: io::Error| format!("listening to signals: {e}");
+    let mut signals = Signals::new(listened).map_err(failed)?;
+    let forward = move || {
+        for signal in signals.forever() {
+            if to.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(failed)
+}
+
+/// Starts the command; the dyno ends with it.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn start(command: &mut Command, program: &OsString) -> Result<Child, String> {
     // Orphans come to us even where an init of the engine's is process 1.
     let _ = process::set_child_subreaper(Some(process::getpid()));
+    command.spawn().map_err(|e| format!("starting {}: {e}", program.display()))
+}
 
-    let child = Command::new(program).args(args).env_clear().envs(vars).process_group(0).spawn();
-    let child = child.map_err(|e| format!("starting {}: {e}", program.display()))?;
-    let command = Pid::from_child(&child);
-    give_terminal_to(command);
-
+/// Passes on what happens until the command has ended; answers its exit status.
+pub(crate) fn wait(child: &Child, events: &Receiver<Event>) -> u8 {
+    let command = Pid::from_child(child);
     let mut stopping = false;
-    for signal in signals.forever() {
-        if signal == signal::SIGCHLD {
+    for event in events {
+        if let Event::Signal(signal::SIGCHLD) = event {
             if let Some(status) = reap(command) {
                 if stopping {
                     wait_for_group(command);
                 }
-                return Ok(status);
+                return status;
             }
-        } else if let Some(named) = Signal::from_named_raw(signal) {
-            if STOPS.contains(&signal) {
-                stopping = true;
-                let _ = process::kill_process_group(command, named);
-            } else {
-                let _ = process::kill_process(command, named);
-            }
+        } else if let Some(named) = event.stop().and_then(Signal::from_named_raw) {
+            stopping = true;
+            let _ = process::kill_process_group(command, named);
+        } else if let Event::Signal(signal) = event
+            && let Some(named) = Signal::from_named_raw(signal)
+        {
+            let _ = process::kill_process(command, named);
         }
     }
-    Err("signals ended".to_owned())
+    // The thread that listens to signals lives as long as we do.
+    1
 }
 
 /// Makes the command's group the foreground one, so that it may read and gets Ctrl-C.

@@ -14,6 +14,9 @@ pub const MAX_FRAME: usize = MAX_LINE + 64;
 /// The most bytes behind the header of a first frame: nobody is known before it was read.
 pub const MAX_HELLO: usize = 4 << 10;
 
+/// The largest offset or number there is (an exabyte), so that sums of them never run over.
+const MAX_COUNT: u64 = 1 << 60;
+
 /// Bytes that are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -249,10 +252,10 @@ impl FromDyno {
             1 => Self::Hello(Hello::read(&mut fields)?),
             2 => Self::Started { name: fields.text()? },
             3 => Self::Lines(Lines::read(&mut fields)?),
-            4 => Self::Output { offset: fields.u64()?, bytes: fields.rest()? },
-            5 => Self::InputTaken { offset: fields.u64()? },
+            4 => Self::Output { offset: fields.count()?, bytes: fields.rest()? },
+            5 => Self::InputTaken { offset: fields.count()? },
             6 => Self::InputClosed,
-            7 => Self::Exit(Exit { code: fields.u8()?, lines: fields.u64()?, output: fields.u64()? }),
+            7 => Self::Exit(Exit { code: fields.u8()?, lines: fields.count()?, output: fields.count()? }),
             8 => Self::Ping,
             _ => return Err(FrameError::Kind),
         };
@@ -299,14 +302,14 @@ impl FromHub {
             65 => Self::Welcome(Welcome {
                 version: fields.u8()?,
                 name: fields.text()?,
-                lines_taken: fields.u64()?,
-                output_next: fields.u64()?,
+                lines_taken: fields.count()?,
+                output_next: fields.count()?,
             }),
             66 => Self::Refused { soon: fields.u8()? != 0, why: fields.text()? },
-            67 => Self::LinesTaken { number: fields.u64()? },
-            68 => Self::OutputTaken { offset: fields.u64()? },
-            69 => Self::Input { offset: fields.u64()?, bytes: fields.rest()? },
-            70 => Self::InputEnd { offset: fields.u64()? },
+            67 => Self::LinesTaken { number: fields.count()? },
+            68 => Self::OutputTaken { offset: fields.count()? },
+            69 => Self::Input { offset: fields.count()?, bytes: fields.rest()? },
+            70 => Self::InputEnd { offset: fields.count()? },
             71 => Self::Start,
             72 => Self::HangUp,
             73 => Self::Stop,
@@ -340,9 +343,9 @@ impl Hello {
             dyno: fields.text()?,
             started_as: fields.text()?,
             attach: fields.u8()? != 0,
-            lines_taken: fields.u64()?,
-            output_from: fields.u64()?,
-            input_next: fields.u64()?,
+            lines_taken: fields.count()?,
+            output_from: fields.count()?,
+            input_next: fields.count()?,
         })
     }
 }
@@ -363,7 +366,7 @@ impl Lines {
     }
 
     fn read(fields: &mut Fields<'_>) -> Result<Self, FrameError> {
-        let first = fields.u64()?;
+        let first = fields.count()?;
         let mut lines = Vec::new();
         while !fields.0.is_empty() {
             if lines.len() == MAX_LINES {
@@ -382,8 +385,8 @@ impl Lines {
             }
             lines.push(Line { at_ms, stream, bytes: fields.bytes(length)?.to_vec() });
         }
-        // Numbers start at 1 and do not run over.
-        if first == 0 || first.checked_add(MAX_LINES as u64).is_none() {
+        // Numbers start at 1.
+        if first == 0 {
             return Err(FrameError::Damaged);
         }
         Ok(Self { first, lines })
@@ -428,6 +431,10 @@ impl<'a> Fields<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    fn count(&mut self) -> Result<u64, FrameError> {
+        self.u64().and_then(|count| if count <= MAX_COUNT { Ok(count) } else { Err(FrameError::Damaged) })
+    }
+
     fn text(&mut self) -> Result<String, FrameError> {
         let length = usize::from(u16::from_be_bytes(self.array()?));
         let text = std::str::from_utf8(self.bytes(length)?).map_err(|_| FrameError::Damaged)?;
@@ -465,7 +472,7 @@ mod tests {
             attach: true,
             lines_taken: 1,
             output_from: 2,
-            input_next: u64::MAX,
+            input_next: MAX_COUNT,
         }
     }
 

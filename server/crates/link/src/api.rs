@@ -150,6 +150,10 @@ pub trait DynoLinks: Send + Sync {
     /// linked. The platform's own stop has to follow: this one is only sooner.
     async fn stop(&self, dyno: &DynoId) -> bool;
 
+    /// The platform says that its task is gone: readers get what came, and then the end, instead of waiting for a
+    /// link that never comes back.
+    async fn over(&self, dyno: &DynoId);
+
     /// Drops all that is kept of it. What links again later is as new.
     async fn forget(&self, dyno: &DynoId);
 }

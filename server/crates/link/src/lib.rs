@@ -7,7 +7,15 @@
 //! [`Gap`]. (After a restart of the server a line may come twice, unless [`Admitted::lines_stored`] says better.)
 
 mod api;
+mod connection;
+mod duplex;
+mod hub;
+mod options;
+mod output;
+mod session;
 mod token;
 
 pub use api::{Admitted, Claim, DynoLinks, Gap, LinkAdmission, LinkEvents, LinkedDyno, NumberedLine, Refusal, Stream};
+pub use hub::Hub;
+pub use options::HubOptions;
 pub use token::LinkKey;

@@ -1,0 +1,6 @@
+//! The launcher itself against the hub itself, on loopback with TLS.
+
+mod log;
+mod run;
+mod strangers;
+mod world;
