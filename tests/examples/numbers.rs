@@ -1,13 +1,18 @@
-//! Takes the numbers that a note about the platform wants: a push until the first 200 answer, first and again, with
-//! nothing and with the app changed; the same by `docker build`; a commit's way by git with and without us.
+//! Takes the numbers that a note about the platform wants, and prints them as tables: a push until the first 200
+//! answer, our build alone (through the builder's port) and `docker build` of the same onto the same base, each for
+//! the first time, with nothing changed and with the app changed; and a commit's way by git with and without us.
 //!
 //! `cargo run -p paas-tests --example numbers`, with the variables that `make test` sets. It wants a quiet machine.
+//! The builder and the server are those of this build: a debug build's own work (tar, hashes) is slower.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use paas_domain::{AppId, BuildId, ConfigVars};
+use paas_ports::{BuildSpec, BuildVerdict, Builder as _};
 use paas_tests::platform::{Platform, Repository, until};
+use paas_tests::story_builder::StoryBuilder;
 
 /// How often each of the short ones is measured; the median counts.
 const TIMES: usize = 5;
@@ -46,6 +51,7 @@ fn main() {
         },
     ];
     let platform = Platform::default();
+    println!("The first ones once, the others the median of {TIMES}:\n");
     println!("| what | {} |", cases.iter().map(|case| case.fixture).collect::<Vec<_>>().join(" | "));
     println!("| --- | {} |", cases.iter().map(|_| "---:").collect::<Vec<_>>().join(" | "));
     let columns: Vec<Vec<(&str, Duration)>> = cases.iter().map(|case| column(&platform, case)).collect();
@@ -75,6 +81,18 @@ fn column(platform: &Platform, case: &Case) -> Vec<(&'static str, Duration)> {
         push_until_200(platform, &app, &name, &text(version))
     });
 
+    let alone = Alone::start();
+    let alone_first = alone.build(&app);
+    let alone_unchanged = median(|| alone.build(&app));
+    let alone_changed = median(|| {
+        let text = |n| format!("{} v{n}", case.fixture);
+        app.replace(case.answer, &text(version), &text(version + 1));
+        version += 1;
+        app.commit("A change");
+        alone.build(&app)
+    });
+    alone.finish();
+
     let folder = app.folder();
     std::fs::copy(std::env::var("PAAS_TEST_CA_BUNDLE").expect("a bundle"), folder.join("ca.crt")).expect("a copy");
     std::fs::write(folder.join("Dockerfile"), &case.dockerfile).expect("a file");
@@ -94,6 +112,9 @@ fn column(platform: &Platform, case: &Case) -> Vec<(&'static str, Duration)> {
         ("push → 200, first", first),
         ("push → 200, a commit that changes nothing", unchanged),
         ("push → 200, the app changed", changed),
+        ("our build alone, first", alone_first),
+        ("our build alone, nothing changed", alone_unchanged),
+        ("our build alone, the app changed", alone_changed),
         ("`docker build`, first", docker_first),
         ("`docker build`, nothing changed", docker_unchanged),
         ("`docker build`, the app changed", docker_changed),
@@ -105,6 +126,54 @@ fn push_until_200(platform: &Platform, app: &Repository<'_>, name: &str, text: &
     app.push().done();
     platform.serves(name, text, Duration::from_secs(5));
     since.elapsed()
+}
+
+/// The builder by its port, as the server's job calls it, for one app in an installation of its own.
+struct Alone {
+    runtime: tokio::runtime::Runtime,
+    builder: StoryBuilder,
+    app: AppId,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let builder = runtime.block_on(StoryBuilder::stock());
+        Self { runtime, builder, app: AppId::new() }
+    }
+
+    /// From a commit's files to an image that can run: detect, build, export, and what is kept for the next one.
+    fn build(&self, app: &Repository<'_>) -> Duration {
+        let build = BuildId::new();
+        let source = self.builder.folder.path().join(format!("{build}.tar"));
+        app.git(&format!("archive --output={} HEAD", source.display())).done();
+        let (app, config, timeout) = (self.app.clone(), ConfigVars::new(), Duration::from_secs(900));
+        let spec = BuildSpec { app, build, source, commit: None, config, timeout };
+        let since = Instant::now();
+        self.runtime.block_on(async {
+            let driver = self.builder.driver();
+            let (output, mut lines) = tokio::sync::mpsc::channel::<bytes::Bytes>(16);
+            let mut said = Vec::new();
+            let listen = async {
+                while let Some(bytes) = lines.recv().await {
+                    said.extend_from_slice(&bytes);
+                }
+            };
+            let (verdict, ()) = tokio::join!(driver.build(&spec, output), listen);
+            let verdict = verdict.expect("the builder works");
+            assert_eq!(verdict, BuildVerdict::Succeeded, "{}", String::from_utf8_lossy(&said));
+            let (output, mut lines) = tokio::sync::mpsc::channel::<bytes::Bytes>(16);
+            let listen = async { while lines.recv().await.is_some() {} };
+            let (image, ()) = tokio::join!(driver.export(&spec, output), listen);
+            image.expect("exported");
+            driver.tidy(&spec.app, &spec.build).await.expect("tidied");
+        });
+        since.elapsed()
+    }
+
+    fn finish(&self) {
+        self.runtime.block_on(self.builder.finish());
+    }
 }
 
 fn docker_build(folder: &Path, tag: &str, cold: bool) -> Duration {
@@ -134,7 +203,7 @@ fn git(platform: &Platform) {
     };
     let _ = (push("aws"), push("file"));
     let (ours, file) = (median(|| push("aws")), median(|| push("file")));
-    println!("\n| a commit by git | |\n| --- | ---: |");
+    println!("\n| one commit by git, median of {TIMES} | |\n| --- | ---: |");
     println!("| to the platform, a branch that deploys nothing | {:.0} ms |", ours.as_secs_f64() * 1000.0);
     println!("| to `file://` | {:.0} ms |", file.as_secs_f64() * 1000.0);
     until("the branch is there", Duration::from_secs(5), || {

@@ -3,17 +3,24 @@
 //! It is made from the test's own binary, so the suite needs neither a registry nor the base images, and a
 //! changed binary is another image. The real launcher in a real image is what the end-to-end tests run.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::process::Command;
 
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder, StartContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptions,
+    StartContainerOptions,
+};
 use futures_util::StreamExt as _;
 use paas_domain::{AppId, Digest, DynoId, InstallId};
 use paas_ports::ImageRef;
 use tokio::sync::OnceCell;
+
+/// An image with nothing in it.
+const EMPTY: &str = "paas-test-dyno:empty";
 
 static IMAGE: OnceCell<ImageRef> = OnceCell::const_new();
 
@@ -37,8 +44,25 @@ pub async fn make(docker: &Docker, binary: &Path) -> ImageRef {
     let name = format!("paas-test-dyno:{tag}");
     if docker.inspect_image(&name).await.is_err() {
         import(docker, &tag, rootfs(binary, &bytes)).await;
+        remove_older(docker, &name).await;
     }
     image_ref(docker, &name).await
+}
+
+/// Whose images these are: those of another checkout on this machine are left alone.
+const MADE_FOR: (&str, &str) = ("paas.test-dyno", env!("CARGO_MANIFEST_DIR"));
+
+/// Removes what earlier binaries of this checkout left. What a container still uses stays.
+async fn remove_older(docker: &Docker, keep: &str) {
+    let filters = HashMap::from([
+        ("reference".to_owned(), vec!["paas-test-dyno".to_owned()]),
+        ("label".to_owned(), vec![format!("{}={}", MADE_FOR.0, MADE_FOR.1)]),
+    ]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let images = docker.list_images(Some(options)).await.unwrap_or_default();
+    for tag in images.iter().flat_map(|image| &image.repo_tags).filter(|tag| *tag != keep && *tag != EMPTY) {
+        let _ = docker.remove_image(tag, None::<RemoveImageOptions>, None).await;
+    }
 }
 
 async fn import(docker: &Docker, tag: &str, rootfs: Vec<u8>) {
@@ -46,7 +70,7 @@ async fn import(docker: &Docker, tag: &str, rootfs: Vec<u8>) {
         .from_src("-")
         .repo("paas-test-dyno")
         .tag(tag)
-        .changes(vec!["USER 1000:1000".to_owned()])
+        .changes(vec!["USER 1000:1000".to_owned(), format!("LABEL {}=\"{}\"", MADE_FOR.0, MADE_FOR.1)])
         .build();
     let mut made = Box::pin(docker.create_image(Some(options), Some(bollard::body_full(rootfs.into())), None));
     while let Some(step) = made.next().await {
@@ -128,8 +152,7 @@ pub async fn plant(docker: &Docker, image: &ImageRef, install: &InstallId, app: 
 /// # Panics
 /// When it cannot be made.
 pub async fn empty(docker: &Docker) -> ImageRef {
-    let name = "paas-test-dyno:empty";
-    if docker.inspect_image(name).await.is_err() {
+    if docker.inspect_image(EMPTY).await.is_err() {
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(0);
@@ -137,5 +160,5 @@ pub async fn empty(docker: &Docker) -> ImageRef {
         tar.append_data(&mut header, "empty", std::io::empty()).expect("adds to the tar");
         import(docker, "empty", tar.into_inner().expect("finishes the tar")).await;
     }
-    image_ref(docker, name).await
+    image_ref(docker, EMPTY).await
 }

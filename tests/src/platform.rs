@@ -77,6 +77,7 @@ pub struct Platform {
     folder: tempfile::TempDir,
     parts: Parts,
     arguments: Vec<String>,
+    server_vars: Vec<(String, String)>,
     programs: PathBuf,
     vars: BTreeMap<String, String>,
     server: Mutex<Option<Child>>,
@@ -97,12 +98,22 @@ impl Platform {
     /// With "not run: …" when what it needs is not there, and when it does not start.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// Starts one whose server has these variables too, each time that it is started.
+    ///
+    /// # Panics
+    /// As [`Platform::start`].
+    #[must_use]
+    pub fn start_with(arguments: &[&str], vars: &[(&str, &str)]) -> Self {
         let place = Place::take();
         let folder = tempfile::Builder::new().prefix("paas-e2e-").tempdir().expect("a folder");
         let mut platform = Self {
             folder,
             parts: Parts::from_env(),
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            server_vars: vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             programs: programs(),
             vars: BTreeMap::new(),
             server: Mutex::new(None),
@@ -176,6 +187,7 @@ impl Platform {
             .args(["--builder", &self.parts.builder, "--run-image", &self.parts.run, "--tools", &self.parts.tools])
             .args(["--ca-bundle", &self.parts.ca_bundle])
             .args(&self.arguments)
+            .envs(self.server_vars.iter().map(|(name, value)| (name, value)))
             .envs(vars.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

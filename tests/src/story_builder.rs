@@ -65,6 +65,7 @@ pub struct StoryBuilder {
     pub folder: tempfile::TempDir,
     image: String,
     limits: BuildLimits,
+    ca_bundle: Option<PathBuf>,
 }
 
 const BUILDPACK: &str = "api = \"0.10\"\n[buildpack]\nid = \"test/story\"\nversion = \"1\"\nname = \"Story\"\n[[targets]]\nos = \"linux\"\n";
@@ -110,7 +111,22 @@ impl StoryBuilder {
         docker.remove_container(&name, Some(remove)).await.expect("removed");
         let limits = BuildLimits { memory_bytes: 512 * 1024 * 1024, ..BuildLimits::default() };
         let folder = tempfile::tempdir().expect("a folder");
-        Self { docker, install, folder, image: format!("{repository}:1"), limits }
+        Self { docker, install, folder, image: format!("{repository}:1"), limits, ca_bundle: None }
+    }
+
+    /// A driver on the platform's own builder image, for real apps, with the limits that a platform has.
+    ///
+    /// # Panics
+    /// When there is no engine or no builder image.
+    pub async fn stock() -> Self {
+        Self {
+            docker: engine::connect().await,
+            install: InstallId::random(),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            image: images().builder.clone(),
+            limits: BuildLimits::default(),
+            ca_bundle: std::env::var_os("PAAS_TEST_CA_BUNDLE").map(PathBuf::from),
+        }
     }
 
     /// A driver; each is as new as after a restart of the server.
@@ -120,7 +136,7 @@ impl StoryBuilder {
             builder_image: self.image.clone(),
             run_image: images().run.clone(),
             tools: images().tools.clone(),
-            ca_bundle: None,
+            ca_bundle: self.ca_bundle.clone(),
             blobs: self.folder.path().join("blobs"),
             limits: self.limits,
             build_env: BTreeMap::new(),

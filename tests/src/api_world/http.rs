@@ -9,8 +9,10 @@ use super::Key;
 /// A request, as it will be written.
 #[derive(Clone)]
 pub struct Ask {
-    pub(super) method: String,
-    pub(super) path: String,
+    /// Its method.
+    pub method: String,
+    /// Its path, with the query.
+    pub path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }

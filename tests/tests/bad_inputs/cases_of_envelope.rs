@@ -4,7 +4,7 @@ use paas_server::token::token_hash;
 use paas_tests::api_world::Ask;
 use serde_json::{Map, Value, json};
 
-use super::{Case, Run, World};
+use super::{Case, World};
 
 impl World {
     pub(super) async fn envelope_case(&self, id: &str) -> Option<Case> {
@@ -79,14 +79,14 @@ impl World {
                     "POST /apps HTTP/1.1",
                     &[&b"Transfer-Encoding: chunked\r\n\r\n"[..], &chunk.repeat(32)].concat(),
                 );
-                Case { run: Run::Bytes(vec![bytes]), answers: None }
+                vec![bytes].into()
             }
             "A44" => {
                 let lengths = ["-1", "+5", "5,5", "0x10", "1e3", "5 5", "99999999999999999999"];
                 let head = |length: &str| {
                     line("POST /apps HTTP/1.1", format!("Content-Length: {length}\r\n\r\nhello").as_bytes())
                 };
-                Case { run: Run::Bytes(lengths.map(head).to_vec()), answers: None }
+                lengths.map(head).to_vec().into()
             }
             "A48" => {
                 ["/apps/", "//apps", "/./apps", "/apps/%2e%2e/account", "/apps/../account", "/apps%2fmine", "/APPS"]
@@ -96,11 +96,11 @@ impl World {
             }
             "A50" => {
                 let long = format!("GET /apps/{} HTTP/1.1", "a".repeat(64 * 1024));
-                Case { run: Run::Bytes(vec![line(&long, b"\r\n")]), answers: None }
+                vec![line(&long, b"\r\n")].into()
             }
             "A52" => {
                 let heads = ["TRACE /apps HTTP/1.1", "TRACE /apps/mine HTTP/1.1", "CONNECT x:443 HTTP/1.1"];
-                Case { run: Run::Bytes(heads.map(|head| line(head, b"\r\n")).to_vec()), answers: None }
+                heads.map(|head| line(head, b"\r\n")).to_vec().into()
             }
             "A53" => Case::from(vec![self.api.ask("HEAD", "/apps"), self.api.ask("HEAD", "/apps/mine")]).answers("200"),
             "A57" => Case::from(vec![get().header("Request-Id", &"x".repeat(10 * 1024))]).answers("200"),
@@ -120,7 +120,7 @@ impl World {
             "J06" => range("name ]zzz..;").into(),
             "J11" => {
                 let heads: [&[u8]; 2] = [b"Range: id ..\0\r\n\r\n", b"Range: id ..\rX: y\r\n\r\n"];
-                Case { run: Run::Bytes(heads.map(|rest| line("GET /apps HTTP/1.1", rest)).to_vec()), answers: None }
+                heads.map(|rest| line("GET /apps HTTP/1.1", rest)).to_vec().into()
             }
             "J14" => {
                 let of_other = get().of(&self.api.other).header("Range", "name ]mine..; max=1");

@@ -1,5 +1,6 @@
 //! What each entry of the catalogue sends, by its id.
 
+mod accepted;
 mod cases_of_apps;
 mod cases_of_envelope;
 mod cases_of_rest;
@@ -16,23 +17,40 @@ use serde_json::{Value, json};
 
 /// What an entry does.
 pub(crate) struct Case {
-    /// What is sent.
-    pub(crate) run: Run,
+    /// What is sent; each must get a fitting answer.
+    pub(crate) inputs: Vec<Input>,
     /// The answers that fit, where the entry leaves the choice to us or names none.
     pub(crate) answers: Option<&'static str>,
 }
 
 /// What is sent.
-pub(crate) enum Run {
-    /// Requests; each must get a fitting answer.
-    Asks(Vec<Ask>),
+pub(crate) enum Input {
+    /// A request.
+    Ask(Ask),
     /// Bytes that no client library would send.
-    Bytes(Vec<Vec<u8>>),
+    Bytes(Vec<u8>),
+}
+
+/// Its beginning.
+impl std::fmt::Display for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = match self {
+            Self::Ask(ask) => format!("{ask:?}"),
+            Self::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        write!(f, "{}", text.chars().take(300).collect::<String>())
+    }
 }
 
 impl From<Vec<Ask>> for Case {
     fn from(asks: Vec<Ask>) -> Self {
-        Self { run: Run::Asks(asks), answers: None }
+        Self { inputs: asks.into_iter().map(Input::Ask).collect(), answers: None }
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Case {
+    fn from(all: Vec<Vec<u8>>) -> Self {
+        Self { inputs: all.into_iter().map(Input::Bytes).collect(), answers: None }
     }
 }
 
