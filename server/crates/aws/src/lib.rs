@@ -7,6 +7,7 @@
 pub mod account;
 pub mod call;
 pub mod ecr;
+pub mod ecs;
 pub mod error;
 pub mod events;
 pub mod foundation;
@@ -21,6 +22,7 @@ pub mod sizes;
 
 pub use account::{Aws, AwsOptions};
 pub use call::{Call, Family};
+pub use ecs::{EcsOptions, EcsRuntime, LinkAddress, Timing};
 pub use error::{AwsError, Kind};
 pub use events::{Event, Events, Happened};
 pub use foundation::Foundation;

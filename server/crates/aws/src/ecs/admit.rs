@@ -1,0 +1,129 @@
+//! Who may link: the tasks that ECS shows, from the addresses that it shows them with.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use paas_domain::{DynoId, DynoKind, DynoName};
+use paas_link::{Admitted, Claim, LinkAdmission, Refusal};
+use paas_ports::PortError;
+
+use super::book::service_dynos;
+use super::note::{self, Note};
+use super::sight::Task;
+use super::{EcsRuntime, Inner};
+
+#[async_trait]
+impl LinkAdmission for EcsRuntime {
+    async fn admit(&self, claim: &Claim) -> Result<Admitted, Refusal> {
+        match self.inner.admit(claim).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(app = %claim.app, %error, "cannot say whether a dyno may link");
+                Err(Refusal::NotNow)
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn admit(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {
+        match &claim.dyno {
+            Some(dyno) => self.admit_once(claim, dyno).await,
+            None => self.admit_service(claim).await,
+        }
+    }
+
+    async fn admit_once(&self, claim: &Claim, id: &DynoId) -> Result<Result<Admitted, Refusal>, PortError> {
+        let Some((app, dyno)) = self.find_dyno(id).await? else { return Ok(Err(Refusal::Unknown)) };
+        if app != claim.app || dyno.forgotten || dyno.exit.is_some() {
+            return Ok(Err(Refusal::Unknown));
+        }
+        // It may link before RunTask's answer was noted down.
+        let Some(arn) = dyno.task else { return Ok(Err(Refusal::NotNow)) };
+        if arn != claim.task && claim.task != id.as_str() {
+            return Ok(Err(Refusal::Unknown));
+        }
+        let known = self.world.once(id).filter(|task| task.address.is_some());
+        let task = match known {
+            Some(task) => Some(task),
+            None => self.look_once(&app, &[arn]).await?.pop(),
+        };
+        Ok(calls_from(task.as_ref(), claim.peer)
+            .map(|()| Admitted { dyno: id.clone(), name: dyno.name, lines_stored: 0 }))
+    }
+
+    async fn admit_service(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {
+        let name = self.service_name(&claim.app, &claim.process_type);
+        let of = |tasks: Vec<Task>| tasks.into_iter().find(|task| task.arn == claim.task);
+        let known = of(self.world.known(&name).tasks).filter(|task| task.address.is_some());
+        let task = match known {
+            Some(task) => Some(task),
+            None => self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop(),
+        };
+        let ours = task.filter(|task| task.service.as_deref() == Some(&*name));
+        if let Err(refusal) = calls_from(ours.as_ref(), claim.peer) {
+            return Ok(Err(refusal));
+        }
+        let Some(task) = ours else { return Ok(Err(Refusal::Unknown)) };
+        self.world.note_task(task.clone());
+        let pass = self.pass(&claim.app);
+        let _pass = pass.lock().await;
+        let notes = self.options.notes.notes(&claim.app).await?;
+        let mut dynos = service_dynos(&notes, &claim.process_type);
+        if !dynos.contains_key(&task.dyno) {
+            // The first to see it: it gets its slot now, so that it knows its name from the start.
+            let key = note::type_key(&claim.process_type);
+            let before: Note = note::read(&notes, &key).unwrap_or_default();
+            let mut note = before.clone();
+            let sight = self.world.known(&name);
+            let book = self.keep_book(&claim.app, &claim.process_type, &mut note, &notes, &sight).await?;
+            if note != before {
+                note::write(&*self.options.notes, &claim.app, &key, &note).await?;
+            }
+            dynos = book.dynos;
+        }
+        let Some(mut dyno) = dynos.remove(&task.dyno).filter(|dyno| dyno.exit.is_none()) else {
+            return Ok(Err(Refusal::NotNow));
+        };
+        if let Some(name) = claim.started_as.as_ref().filter(|name| **name != dyno.name) {
+            // Its command knows itself by this name; the slot that was kept for it stays taken.
+            let free = !dynos.values().any(|other| other.name == *name);
+            if dyno.kind == DynoKind::Service && name.process_type == claim.process_type && free {
+                dyno.name = DynoName::clone(name);
+                self.keep(&claim.app, &task.dyno, &dyno).await?;
+            }
+        }
+        Ok(Ok(Admitted { dyno: task.dyno, name: dyno.name, lines_stored: 0 }))
+    }
+}
+
+/// Whether it is alive and calls from its own address.
+fn calls_from(task: Option<&Task>, peer: IpAddr) -> Result<(), Refusal> {
+    match task {
+        None => Err(Refusal::NotNow),
+        Some(task) if task.stopped() => Err(Refusal::Unknown),
+        Some(Task { address: None, .. }) => Err(Refusal::NotNow),
+        Some(Task { address: Some(address), .. }) if *address == peer.to_canonical() => Ok(()),
+        Some(_) => Err(Refusal::Unknown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecs::plan::tests::task;
+
+    #[test]
+    fn only_a_live_task_from_its_own_address() {
+        let here: IpAddr = "10.0.1.7".parse().expect("an address");
+        let there: IpAddr = "10.0.1.8".parse().expect("an address");
+        let with = |address| Task { address, ..task(1, "d1") };
+        assert_eq!(calls_from(Some(&with(Some(here))), here), Ok(()));
+        assert_eq!(calls_from(Some(&with(Some(here))), "::ffff:10.0.1.7".parse().expect("an address")), Ok(()));
+        assert_eq!(calls_from(Some(&with(Some(here))), there), Err(Refusal::Unknown));
+        assert_eq!(calls_from(Some(&with(None)), here), Err(Refusal::NotNow));
+        assert_eq!(calls_from(None, here), Err(Refusal::NotNow));
+        let ended = Task { last_status: "STOPPED".to_owned(), ..with(Some(here)) };
+        assert_eq!(calls_from(Some(&ended), here), Err(Refusal::Unknown));
+    }
+}

@@ -1,0 +1,286 @@
+//! What goes when nothing names it any more: definitions, the secrets that they name, an app and all of it.
+//!
+//! A definition is in use while it should run, was the last one that served, or a deployment or a live task has it. A
+//! secret is in use while a definition that is in use names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ecs::types::{TaskDefinition, TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus};
+use paas_domain::{AppId, Generation, ReleaseVersion};
+use paas_ports::{PortError, SecretKey};
+
+use super::book::types;
+use super::note::{self, Definition, Note, ONCE, OnceNote};
+use super::once::{once_dynos, secret_text};
+use super::{Inner, names};
+use crate::{Call, Kind};
+
+/// How many definitions one call of `remove_app` or `collect` removes: AWS grants one a second.
+const PER_CALL: usize = 10;
+
+impl Inner {
+    pub(crate) async fn collect(&self, app: &AppId) -> Result<(), PortError> {
+        let notes = self.options.notes.notes(app).await?;
+        let mut named: BTreeSet<String> = BTreeSet::new();
+        let mut removed = 0;
+        let mut once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
+        let running: BTreeSet<String> = self.once_in_use(app, &notes).await?;
+        let before = once.old.clone();
+        for (arn, secret) in before {
+            if running.contains(&arn) || removed >= PER_CALL {
+                named.extend(secret);
+            } else {
+                self.deregister(app, &arn).await?;
+                once.old.remove(&arn);
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            note::write(&*self.options.notes, app, ONCE, &once).await?;
+        }
+        named.extend(once.secret.clone());
+        for process_type in types(&notes) {
+            let key = note::type_key(&process_type);
+            let before: Note = note::read(&notes, &key).unwrap_or_default();
+            let mut note = before.clone();
+            let used = self.definitions_in_use(app, &self.service_name(app, &process_type), &note).await?;
+            for arn in before.definitions.keys().filter(|arn| !used.contains(*arn)) {
+                if removed < PER_CALL {
+                    self.deregister(app, arn).await?;
+                    note.definitions.remove(arn);
+                    removed += 1;
+                }
+            }
+            if note != before {
+                note::write(&*self.options.notes, app, &key, &note).await?;
+            }
+            named.extend(note.definitions.values().filter_map(|definition| definition.secret.clone()));
+        }
+        for secret in self.options.secrets.list(app).await? {
+            let own = match &secret {
+                SecretKey::Dyno(dyno) => {
+                    once_dynos(&notes).get(dyno).is_some_and(|dyno| !dyno.forgotten)
+                }
+                SecretKey::Config(_) => false,
+            };
+            if !own && !named.contains(&secret_text(&secret)) {
+                self.options.secrets.remove(app, &secret).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn definitions_in_use(&self, app: &AppId, name: &str, note: &Note) -> Result<BTreeSet<String>, PortError> {
+        let mut used = BTreeSet::new();
+        if !note.removed {
+            used.insert(note.definition.clone());
+            used.extend(note.serving.clone());
+        }
+        let sight = self.look_now(app, name).await?;
+        used.extend(sight.tasks.iter().filter(|task| !task.stopped()).map(|task| task.definition.clone()));
+        let deployments = sight.service.iter().flat_map(|service| service.deployments.iter());
+        used.extend(deployments.map(|deployment| deployment.definition.clone()));
+        Ok(used)
+    }
+
+    async fn once_in_use(
+        &self,
+        app: &AppId,
+        notes: &BTreeMap<String, String>,
+    ) -> Result<BTreeSet<String>, PortError> {
+        let dynos = once_dynos(notes);
+        let alive = dynos.values().filter(|dyno| !dyno.forgotten && dyno.exit.is_none());
+        let tasks: Vec<String> = alive.filter_map(|dyno| dyno.task.clone()).collect();
+        Ok(self.look_once(app, &tasks).await?.into_iter().map(|task| task.definition).collect())
+    }
+
+    pub(crate) async fn remove_app(&self, app: &AppId) -> Result<bool, PortError> {
+        let notes = self.options.notes.notes(app).await?;
+        let prefix = names::app_prefix(&self.aws.install, app);
+        let mut services: BTreeSet<String> =
+            types(&notes).iter().map(|process_type| self.service_name(app, process_type)).collect();
+        services.extend(self.list_services(Some(app)).await?.into_iter().filter(|name| name.starts_with(&prefix)));
+        let services: Vec<String> = services.into_iter().collect();
+        let mut live = false;
+        for service in self.describe_services(app, &services).await?.iter().filter(|service| service.active) {
+            self.delete_service(app, &service.name).await?;
+            live = true;
+        }
+        for name in &services {
+            let sight = self.look_now(app, name).await?;
+            live |= sight.service.is_some() || sight.tasks.iter().any(|task| !task.stopped());
+        }
+        for (id, mut dyno) in once_dynos(&notes) {
+            let Some(task) = dyno.task.clone().filter(|_| dyno.exit.is_none() && !dyno.forgotten) else { continue };
+            let alive = self.look_once(app, std::slice::from_ref(&task)).await?.iter().any(|task| !task.stopped());
+            if !alive {
+                continue;
+            }
+            live = true;
+            if dyno.stop_at.is_none() {
+                dyno.stop_at = Some(self.options.clock.now());
+                self.keep(app, &id, &dyno).await?;
+                if let Some(links) = &self.options.links {
+                    links.stop(&id).await;
+                }
+            }
+            self.stop_task(app, &task, "its app is destroyed").await?;
+        }
+        if live || !self.deregister_all(app, &prefix).await? {
+            return Ok(false);
+        }
+        self.options.secrets.remove_app(app).await?;
+        for slot in self.options.ledger.slots(app).await? {
+            self.options.ledger.free_slot(&slot.task).await?;
+        }
+        self.options.notes.drop_notes(app).await?;
+        for name in &services {
+            self.world.forget_service(name);
+        }
+        for id in once_dynos(&notes).keys() {
+            self.world.forget_once(id);
+        }
+        Ok(true)
+    }
+
+    /// Removes definitions whose family begins so, some at a time; whether none is left.
+    async fn deregister_all(&self, app: &AppId, prefix: &str) -> Result<bool, PortError> {
+        let mut removed = 0;
+        for family in self.list_families(Some(app), prefix).await? {
+            let request = self
+                .aws
+                .ecs
+                .list_task_definitions()
+                .family_prefix(&family)
+                .status(TaskDefinitionStatus::Active)
+                .max_results(i32::try_from(PER_CALL).unwrap_or(10));
+            let answer =
+                self.aws.call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send()).await?;
+            for arn in answer.task_definition_arns() {
+                if removed == PER_CALL {
+                    return Ok(false);
+                }
+                self.deregister(app, arn).await?;
+                removed += 1;
+            }
+            if answer.next_token().is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(crate) async fn every_app(&self) -> Result<Vec<AppId>, PortError> {
+        let mut apps: BTreeSet<AppId> = self.options.notes.noted_apps().await?.into_iter().collect();
+        apps.iter().for_each(|app| self.know(app));
+        // What the notes do not tell of is found by its name, and whose it is by its tags.
+        for name in self.list_services(None).await? {
+            if names::app_part(&self.aws.install, &name).is_some_and(|part| self.known_app(part).is_none()) {
+                let request = self
+                    .aws
+                    .ecs
+                    .describe_services()
+                    .cluster(&self.aws.foundation.cluster)
+                    .services(&name)
+                    .include(aws_sdk_ecs::types::ServiceField::Tags);
+                let answer = self.aws.call(Call::DescribeServices, None, "looking at services", request.send()).await?;
+                let found = answer.services().iter().filter_map(super::sight::Service::read);
+                for app in found.filter_map(|service| service.app) {
+                    self.know(&app);
+                    apps.insert(app);
+                }
+            }
+        }
+        for family in self.list_families(None, &names::install_prefix(&self.aws.install)).await? {
+            let Some(part) = names::app_part(&self.aws.install, &family) else { continue };
+            let app = match self.known_app(part) {
+                Some(app) => Some(app),
+                None => self.describe_definition(None, &family).await?.and_then(|(app, ..)| app),
+            };
+            if let Some(app) = app {
+                self.know(&app);
+                apps.insert(app);
+            }
+        }
+        Ok(apps.into_iter().collect())
+    }
+
+    /// The names of this installation's services.
+    async fn list_services(&self, app: Option<&AppId>) -> Result<Vec<String>, PortError> {
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let cluster = &self.aws.foundation.cluster;
+            let request = self.aws.ecs.list_services().cluster(cluster).max_results(100).set_next_token(next);
+            let page = self.aws.call(Call::ListServices, app, "listing services", request.send()).await?;
+            let listed = page.service_arns().iter().filter_map(|arn| arn.rsplit('/').next()).map(str::to_owned);
+            found.extend(listed.filter(|name| name.starts_with(&names::install_prefix(&self.aws.install))));
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn list_families(&self, app: Option<&AppId>, prefix: &str) -> Result<Vec<String>, PortError> {
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let request = self
+                .aws
+                .ecs
+                .list_task_definition_families()
+                .family_prefix(prefix)
+                .status(TaskDefinitionFamilyStatus::Active)
+                .set_next_token(next);
+            let page = self.aws.call(Call::ListTaskDefinitionFamilies, app, "listing releases", request.send()).await?;
+            found.extend(page.families().iter().filter(|family| family.starts_with(prefix)).cloned());
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// What a definition is for, as its tags say.
+    pub(crate) async fn read_definition(&self, app: &AppId, arn: &str) -> Result<Option<Definition>, PortError> {
+        Ok(self.describe_definition(Some(app), arn).await?.and_then(|(_, definition)| definition))
+    }
+
+    async fn describe_definition(
+        &self,
+        app: Option<&AppId>,
+        name: &str,
+    ) -> Result<Option<(Option<AppId>, Option<Definition>)>, PortError> {
+        let request =
+            self.aws.ecs.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
+        let answer = self.aws.call(Call::DescribeTaskDefinition, app, "reading a release", request.send()).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.kind == Kind::NotFound || error.is(&["ClientException"]) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let tag = |name: &str| {
+            answer.tags().iter().find(|tag| tag.key() == Some(name)).and_then(|tag| tag.value()).map(str::to_owned)
+        };
+        let definition = answer.task_definition().and_then(|found| {
+            Some(Definition {
+                release: ReleaseVersion(tag("paas:release")?.parse().ok()?),
+                generation: Generation(tag("paas:generation")?.parse().ok()?),
+                size: tag("paas:size")?.parse().ok()?,
+                command: command_of(found)?,
+                secret: secret_of(found),
+            })
+        });
+        Ok(Some((tag("paas:app").and_then(|app| app.parse().ok()), definition)))
+    }
+}
+
+fn command_of(definition: &TaskDefinition) -> Option<String> {
+    let container = definition.container_definitions().first()?;
+    let command = container.environment().iter().find(|pair| pair.name() == Some("PAAS_COMMAND"))?;
+    command.value().map(str::to_owned)
+}
+
+fn secret_of(definition: &TaskDefinition) -> Option<String> {
+    let container = definition.container_definitions().first()?;
+    container.secrets().iter().find_map(|secret| names::secret_of(secret.value_from())).map(|key| secret_text(&key))
+}

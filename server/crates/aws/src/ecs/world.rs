@@ -1,0 +1,314 @@
+//! What is known of ECS: filled by answers and by events, so that a deploy asks little.
+//!
+//! While events flow, what was seen stays true until an event says otherwise, with a slow look as a net under them
+//! ([`Timing::sweep`]); without events it is looked at anew after [`Timing::pause`]. A change of our own makes it be
+//! looked at anew, unless its answer said everything.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_ecs::types::{DesiredStatus, ServiceField, TaskField};
+use paas_domain::{AppId, DynoId};
+use paas_ports::PortError;
+use tokio::time::Instant;
+
+use super::sight::{Rollout, Service, Task};
+use super::{Inner, Timing};
+use crate::{AwsError, Call, Kind};
+
+/// For how long an event, or an empty answer of the queue, proves that events flow.
+const EVENTS_FLOW: Duration = Duration::from_secs(60);
+/// The most that `DescribeTasks` takes.
+const MOST_TASKS: usize = 100;
+/// The most that `DescribeServices` takes.
+const MOST_SERVICES: usize = 10;
+
+/// The cache.
+#[derive(Default)]
+pub(crate) struct World {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    services: HashMap<String, Seen>,
+    once: HashMap<DynoId, Task>,
+    events_at: Option<Instant>,
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    service: Option<Service>,
+    tasks: BTreeMap<String, Task>,
+    looked_at: Option<Instant>,
+}
+
+/// A service and its tasks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sight {
+    pub(crate) service: Option<Service>,
+    pub(crate) tasks: Vec<Task>,
+}
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events flow: one came, or the queue said that there is none.
+    pub(crate) fn events_flow(&self) {
+        self.state().events_at = Some(Instant::now());
+    }
+
+    /// Takes over what an event says of a task.
+    pub(crate) fn note_task(&self, task: Task) {
+        let mut state = self.state();
+        match &task.service {
+            Some(name) => {
+                let tasks = &mut state.services.entry(name.clone()).or_default().tasks;
+                merge(tasks, task);
+            }
+            None => {
+                let dyno = task.dyno.clone();
+                match state.once.get_mut(&dyno) {
+                    Some(known) => known.merge(task),
+                    None => {
+                        state.once.insert(dyno, task);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes over how far an event says a deployment has come.
+    pub(crate) fn note_rollout(&self, service: &str, deployment: &str, rollout: Rollout, reason: &str) {
+        let mut state = self.state();
+        let Some(seen) = state.services.get_mut(service) else { return };
+        let known = seen.service.as_mut().and_then(|s| s.deployments.iter_mut().find(|d| d.id == deployment));
+        match known {
+            // Nothing comes after an end.
+            Some(known) if known.rollout == Rollout::InProgress => {
+                known.rollout = rollout;
+                known.reason = reason.to_owned();
+                if rollout == Rollout::Failed {
+                    // ECS goes back to another one, which we do not know.
+                    seen.looked_at = None;
+                }
+            }
+            Some(_) => {}
+            None => seen.looked_at = None,
+        }
+    }
+
+    /// Takes over what an answer says of a service.
+    pub(crate) fn note_service(&self, service: Service) {
+        let mut state = self.state();
+        state.services.entry(service.name.clone()).or_default().service = Some(service);
+    }
+
+    /// It has to be looked at anew.
+    pub(crate) fn doubt(&self, service: &str) {
+        if let Some(seen) = self.state().services.get_mut(service) {
+            seen.looked_at = None;
+        }
+    }
+
+    /// What is known, when it need not be looked at anew.
+    fn fresh(&self, name: &str, timing: &Timing) -> Option<Sight> {
+        let state = self.state();
+        let seen = state.services.get(name)?;
+        let flows = state.events_at.is_some_and(|at| at.elapsed() < EVENTS_FLOW);
+        let trusted = if flows { timing.sweep } else { timing.pause };
+        seen.looked_at.filter(|at| at.elapsed() < trusted).map(|_| seen.sight())
+    }
+
+    /// What is known, however old.
+    pub(crate) fn known(&self, name: &str) -> Sight {
+        self.state().services.get(name).map(Seen::sight).unwrap_or_default()
+    }
+
+    /// A one-off dyno's task.
+    pub(crate) fn once(&self, dyno: &DynoId) -> Option<Task> {
+        self.state().once.get(dyno).cloned()
+    }
+
+    /// Forgets a service, or a one-off dyno.
+    pub(crate) fn forget_service(&self, name: &str) {
+        self.state().services.remove(name);
+    }
+
+    pub(crate) fn forget_once(&self, dyno: &DynoId) {
+        self.state().once.remove(dyno);
+    }
+
+    fn looked(&self, name: &str, service: Option<Service>, listed: &BTreeSet<String>, tasks: Vec<Task>) -> Sight {
+        let mut state = self.state();
+        let seen = state.services.entry(name.to_owned()).or_default();
+        seen.service = service;
+        for task in tasks {
+            merge(&mut seen.tasks, task);
+        }
+        // ECS shows what stopped for an hour.
+        seen.tasks.retain(|arn, task| !task.stopped() || listed.contains(arn));
+        seen.looked_at = Some(Instant::now());
+        seen.sight()
+    }
+
+    fn drop_task(&self, name: &str, arn: &str) {
+        if let Some(seen) = self.state().services.get_mut(name) {
+            seen.tasks.remove(arn);
+        }
+    }
+}
+
+impl Seen {
+    fn sight(&self) -> Sight {
+        let mut tasks: Vec<Task> = self.tasks.values().cloned().collect();
+        tasks.sort_by(|a, b| (a.created_at, &a.arn).cmp(&(b.created_at, &b.arn)));
+        Sight { service: self.service.clone(), tasks }
+    }
+}
+
+fn merge(tasks: &mut BTreeMap<String, Task>, task: Task) {
+    match tasks.get_mut(&task.arn) {
+        Some(known) => known.merge(task),
+        None => {
+            tasks.insert(task.arn.clone(), task);
+        }
+    }
+}
+
+impl Inner {
+    /// A service and its tasks, as fresh as the timing wants.
+    pub(crate) async fn look(&self, app: &AppId, name: &str) -> Result<Sight, PortError> {
+        match self.world.fresh(name, &self.options.timing) {
+            Some(sight) => Ok(sight),
+            None => self.look_now(app, name).await,
+        }
+    }
+
+    /// The same, asked for now.
+    pub(crate) async fn look_now(&self, app: &AppId, name: &str) -> Result<Sight, PortError> {
+        let service = self.describe_services(app, &[name.to_owned()]).await?.pop();
+        let known = self.world.known(name).tasks;
+        let mut listed = BTreeSet::new();
+        if service.is_some() || !known.is_empty() {
+            for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
+                listed.extend(self.list_tasks(app, name, status).await?);
+            }
+        }
+        // What has stopped does not change any more.
+        let ended: BTreeSet<&String> = known.iter().filter(|task| task.stopped()).map(|task| &task.arn).collect();
+        let unlisted = known.iter().filter(|task| !task.stopped() && !listed.contains(&task.arn));
+        let unlisted: Vec<String> = unlisted.map(|task| task.arn.clone()).collect();
+        let ask: Vec<String> = listed.iter().filter(|arn| !ended.contains(arn)).chain(&unlisted).cloned().collect();
+        let tasks = self.describe_tasks(Some(app), &ask).await?;
+        for gone in unlisted.iter().filter(|arn| !tasks.iter().any(|task| task.arn == **arn)) {
+            self.world.drop_task(name, gone);
+        }
+        let ours = tasks.into_iter().filter(|task| task.service.as_deref() == Some(name)).collect();
+        listed.extend(unlisted);
+        Ok(self.world.looked(name, service, &listed, ours))
+    }
+
+    /// Those of these services that are there.
+    pub(crate) async fn describe_services(&self, app: &AppId, names: &[String]) -> Result<Vec<Service>, PortError> {
+        let mut found = Vec::new();
+        for some in names.chunks(MOST_SERVICES) {
+            let request = self
+                .aws
+                .ecs
+                .describe_services()
+                .cluster(&self.aws.foundation.cluster)
+                .set_services(Some(some.to_vec()))
+                .include(ServiceField::Tags);
+            let answer =
+                self.aws.call(Call::DescribeServices, Some(app), "looking at the app's services", request.send()).await?;
+            let failure = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
+            if let Some(failure) = failure {
+                let reason = failure.reason().unwrap_or("AWS gave no reason");
+                return Err(PortError::transient("looking at the app's services", reason));
+            }
+            found.extend(answer.services().iter().filter_map(Service::read));
+        }
+        Ok(found)
+    }
+
+    async fn list_tasks(&self, app: &AppId, name: &str, status: DesiredStatus) -> Result<Vec<String>, PortError> {
+        let mut arns = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self
+                .aws
+                .ecs
+                .list_tasks()
+                .cluster(&self.aws.foundation.cluster)
+                .service_name(name)
+                .desired_status(status.clone())
+                .set_next_token(next);
+            let answer = self.aws.call(Call::ListTasks, Some(app), "looking at the app's dynos", request.send()).await;
+            let page = match answer {
+                Ok(page) => page,
+                // It became inactive meanwhile.
+                Err(error) if error.is(&["ServiceNotFoundException", "ServiceNotActiveException"]) => return Ok(arns),
+                Err(error) => return Err(error.into()),
+            };
+            arns.extend(page.task_arns().iter().cloned());
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
+    /// Those of these tasks that ECS still shows.
+    pub(crate) async fn describe_tasks(&self, app: Option<&AppId>, arns: &[String]) -> Result<Vec<Task>, PortError> {
+        let mut found = Vec::new();
+        for some in arns.chunks(MOST_TASKS) {
+            let request = self
+                .aws
+                .ecs
+                .describe_tasks()
+                .cluster(&self.aws.foundation.cluster)
+                .set_tasks(Some(some.to_vec()))
+                .include(TaskField::Tags);
+            let answer = self.aws.call(Call::DescribeTasks, app, "looking at the app's dynos", request.send()).await?;
+            let failure = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
+            if let Some(failure) = failure {
+                let reason = failure.reason().unwrap_or("AWS gave no reason");
+                return Err(PortError::transient("looking at the app's dynos", reason));
+            }
+            found.extend(answer.tasks().iter().filter_map(Task::read));
+        }
+        Ok(found)
+    }
+
+    /// The tasks of one-off dynos, as fresh as the timing wants. Those that ECS shows no more are not among them.
+    pub(crate) async fn look_once(&self, app: &AppId, arns: &[String]) -> Result<Vec<Task>, PortError> {
+        if arns.is_empty() {
+            return Ok(Vec::new());
+        }
+        for task in self.describe_tasks(Some(app), arns).await? {
+            self.world.note_task(task);
+        }
+        let state = self.world.state();
+        Ok(state.once.values().filter(|task| arns.contains(&task.arn)).cloned().collect())
+    }
+
+    /// Stops one task: ECS drains it, sends SIGTERM and, after the definition's stop time-out, SIGKILL.
+    pub(crate) async fn stop_task(&self, app: &AppId, task: &str, why: &str) -> Result<(), PortError> {
+        let request = self.aws.ecs.stop_task().cluster(&self.aws.foundation.cluster).task(task).reason(why);
+        match self.aws.call(Call::StopTask, Some(app), "stopping a dyno", request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) if gone(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// ECS says `InvalidParameterException` of a task that it does not know.
+fn gone(error: &AwsError) -> bool {
+    error.kind == Kind::NotFound
+        || error.is(&["InvalidParameterException"]) && error.message.to_ascii_lowercase().contains("not found")
+}
