@@ -50,6 +50,8 @@ pub enum Happened {
     Deployment {
         /// The service.
         service: String,
+        /// The deployment's id.
+        deployment: String,
         /// `SERVICE_DEPLOYMENT_FAILED`, ….
         name: String,
         /// AWS's words.
@@ -129,6 +131,7 @@ impl Events {
                 let service = text(&event["resources"][0]);
                 let happened = Happened::Deployment {
                     service: service.clone(),
+                    deployment: text(&detail["deploymentId"]),
                     name: text(&detail["eventName"]),
                     reason: text(&detail["reason"]),
                 };

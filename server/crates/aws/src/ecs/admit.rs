@@ -48,8 +48,11 @@ impl Inner {
             Some(task) => Some(task),
             None => self.look_once(&app, &[arn]).await?.pop(),
         };
-        Ok(calls_from(task.as_ref(), claim.peer)
-            .map(|()| Admitted { dyno: id.clone(), name: dyno.name, lines_stored: 0 }))
+        Ok(calls_from(task.as_ref(), claim.peer).map(|()| Admitted {
+            dyno: id.clone(),
+            name: dyno.name,
+            lines_stored: 0,
+        }))
     }
 
     async fn admit_service(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {

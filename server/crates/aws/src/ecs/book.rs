@@ -170,15 +170,7 @@ impl Inner {
         self.keep(app, &task.dyno, dyno).await
     }
 
-    async fn say_end(
-        &self,
-        app: &AppId,
-        dyno: &DynoNote,
-        ended: &Ending,
-        code: Option<i32>,
-        crashed: bool,
-        ran: bool,
-    ) {
+    async fn say_end(&self, app: &AppId, dyno: &DynoNote, ended: &Ending, code: Option<i32>, crashed: bool, ran: bool) {
         let grace = self.options.timing.stop_grace.as_secs();
         let mut lines = Vec::new();
         if dyno.stop_at.is_some() && code == Some(KILLED) && !crashed {
@@ -234,8 +226,7 @@ impl Inner {
 
     /// Says something about a dyno in its app's log. Best effort: it must not hold up what is done.
     pub(crate) async fn say(&self, app: &AppId, dyno: &DynoNote, at: Timestamp, message: impl Into<String>) {
-        let line =
-            LogLine { at, source: LogSource::Heroku, process: dyno.name.to_string(), message: message.into() };
+        let line = LogLine { at, source: LogSource::Heroku, process: dyno.name.to_string(), message: message.into() };
         if let Err(e) = self.options.logs.append(app, vec![line]).await {
             tracing::warn!(%app, error = %e, "cannot store a line of the platform");
         }

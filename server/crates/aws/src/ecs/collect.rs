@@ -58,9 +58,7 @@ impl Inner {
         }
         for secret in self.options.secrets.list(app).await? {
             let own = match &secret {
-                SecretKey::Dyno(dyno) => {
-                    once_dynos(&notes).get(dyno).is_some_and(|dyno| !dyno.forgotten)
-                }
+                SecretKey::Dyno(dyno) => once_dynos(&notes).get(dyno).is_some_and(|dyno| !dyno.forgotten),
                 SecretKey::Config(_) => false,
             };
             if !own && !named.contains(&secret_text(&secret)) {
@@ -83,11 +81,7 @@ impl Inner {
         Ok(used)
     }
 
-    async fn once_in_use(
-        &self,
-        app: &AppId,
-        notes: &BTreeMap<String, String>,
-    ) -> Result<BTreeSet<String>, PortError> {
+    async fn once_in_use(&self, app: &AppId, notes: &BTreeMap<String, String>) -> Result<BTreeSet<String>, PortError> {
         let dynos = once_dynos(notes);
         let alive = dynos.values().filter(|dyno| !dyno.forgotten && dyno.exit.is_none());
         let tasks: Vec<String> = alive.filter_map(|dyno| dyno.task.clone()).collect();
@@ -154,8 +148,10 @@ impl Inner {
                 .family_prefix(&family)
                 .status(TaskDefinitionStatus::Active)
                 .max_results(i32::try_from(PER_CALL).unwrap_or(10));
-            let answer =
-                self.aws.call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send()).await?;
+            let answer = self
+                .aws
+                .call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send())
+                .await?;
             for arn in answer.task_definition_arns() {
                 if removed == PER_CALL {
                     return Ok(false);
@@ -175,7 +171,7 @@ impl Inner {
         apps.iter().for_each(|app| self.know(app));
         // What the notes do not tell of is found by its name, and whose it is by its tags.
         for name in self.list_services(None).await? {
-            if names::app_part(&self.aws.install, &name).is_some_and(|part| self.known_app(part).is_none()) {
+            if names::app_part(&self.aws.install, &name).is_some_and(|part| self.known_app(&part).is_none()) {
                 let request = self
                     .aws
                     .ecs
@@ -193,7 +189,7 @@ impl Inner {
         }
         for family in self.list_families(None, &names::install_prefix(&self.aws.install)).await? {
             let Some(part) = names::app_part(&self.aws.install, &family) else { continue };
-            let app = match self.known_app(part) {
+            let app = match self.known_app(&part) {
                 Some(app) => Some(app),
                 None => self.describe_definition(None, &family).await?.and_then(|(app, ..)| app),
             };
@@ -250,8 +246,7 @@ impl Inner {
         app: Option<&AppId>,
         name: &str,
     ) -> Result<Option<(Option<AppId>, Option<Definition>)>, PortError> {
-        let request =
-            self.aws.ecs.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
+        let request = self.aws.ecs.describe_task_definition().task_definition(name).include(TaskDefinitionField::Tags);
         let answer = self.aws.call(Call::DescribeTaskDefinition, app, "reading a release", request.send()).await;
         let answer = match answer {
             Ok(answer) => answer,

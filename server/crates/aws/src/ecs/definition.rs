@@ -102,7 +102,10 @@ impl Inner {
         Ok(arn.ok_or_else(|| AwsError::own(Kind::Transient, doing, "AWS named no ARN"))?)
     }
 
-    fn container(&self, making: &Making<'_>) -> Result<ContainerDefinition, aws_smithy_types::error::operation::BuildError> {
+    fn container(
+        &self,
+        making: &Making<'_>,
+    ) -> Result<ContainerDefinition, aws_smithy_types::error::operation::BuildError> {
         let seconds = |time: std::time::Duration| i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
         let timing = &self.options.timing;
         let health = HealthCheck::builder()
@@ -121,8 +124,7 @@ impl Inner {
             .options("mode", "non-blocking")
             .options("max-buffer-size", LOG_BUFFER)
             .build()?;
-        let files =
-            Ulimit::builder().name(UlimitName::Nofile).soft_limit(OPEN_FILES).hard_limit(OPEN_FILES).build()?;
+        let files = Ulimit::builder().name(UlimitName::Nofile).soft_limit(OPEN_FILES).hard_limit(OPEN_FILES).build()?;
         let no_capabilities = KernelCapabilities::builder().drop("ALL").build();
         let mut env: Vec<KeyValuePair> = making.env.iter().map(|(name, value)| pair(name, value)).collect();
         let mut ports = Vec::new();

@@ -205,12 +205,12 @@ impl Inner {
         name: &str,
         definition: &str,
     ) -> Result<Option<Service>, AwsError> {
+        let threshold = ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(GIVE_UP_AFTER).build();
         let breaker = DeploymentCircuitBreaker::builder()
             .enable(true)
             .rollback(true)
-            .threshold_configuration(
-                ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(GIVE_UP_AFTER).build(),
-            )
+            // Both fields are given, so it can be built.
+            .set_threshold_configuration(threshold.ok())
             .build();
         let rolling = DeploymentConfiguration::builder()
             .deployment_circuit_breaker(breaker)

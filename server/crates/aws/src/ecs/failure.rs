@@ -68,7 +68,8 @@ fn words(task: &Task, web: bool, was_up: bool, boot_timeout_s: u64) -> (Option<&
         return (None, text.to_owned());
     }
     if has("CannotPullContainer") || has("CannotPullImageManifest") {
-        let text = format!("The release's image cannot be pulled: push again to store it anew, or roll back ({})", said());
+        let text =
+            format!("The release's image cannot be pulled: push again to store it anew, or roll back ({})", said());
         return (None, text);
     }
     if has("ResourceInitializationError") {
@@ -122,7 +123,12 @@ mod tests {
         for (task, code, begins) in [
             (ended("EssentialContainerExited", essential, "", Some(3)), None, "Process exited with status 3"),
             (
-                ended("EssentialContainerExited", essential, "OutOfMemoryError: Container killed due to memory usage", Some(137)),
+                ended(
+                    "EssentialContainerExited",
+                    essential,
+                    "OutOfMemoryError: Container killed due to memory usage",
+                    Some(137),
+                ),
                 Some("R15"),
                 "Error R15",
             ),

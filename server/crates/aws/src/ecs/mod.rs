@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType, app13};
+use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType};
 use paas_link::{DynoLinks, LinkKey};
 use paas_ports::outside::check;
 use paas_ports::{Duplex, LogStore, Observed, OneOffSpec, PortError, Progress, Runtime, Secrets, ServiceSpec};
-use serde_json::Value;
 
 use self::sight::{Rollout, Task};
 use self::world::World;
+use crate::events::Happened;
 use crate::sizes::Architecture;
 use crate::{Aws, DynoNotes, ImageNames, Ledger};
 
@@ -127,18 +127,17 @@ impl EcsRuntime {
     /// The driver of this account.
     #[must_use]
     pub fn new(aws: Aws, options: EcsOptions) -> Self {
-        let inner =
-            Inner { aws, options, world: World::default(), passes: Mutex::default(), apps: Mutex::default() };
+        let inner = Inner { aws, options, world: World::default(), passes: Mutex::default(), apps: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes over what an EventBridge event says (the whole event, as it comes out of the queue) and wakes the core.
-    /// Events of others are passed over; they may come twice and in any order.
+    /// Takes over what an event says and wakes the core. Events of others are passed over; they may come twice and in
+    /// any order.
     ///
     /// # Errors
     /// When the ledger cannot be read: the event should come again.
-    pub async fn note_event(&self, event: &Value) -> Result<(), PortError> {
-        self.inner.note_event(event).await
+    pub async fn note_event(&self, happened: &Happened) -> Result<(), PortError> {
+        self.inner.note_event(happened).await
     }
 
     /// Says that events flow though none came just now. Without this and without events for a minute, ECS is asked
@@ -226,7 +225,8 @@ impl Inner {
     }
 
     fn know(&self, app: &AppId) {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app13(app), app.clone());
+        // The last two groups of the id, as `app_tail` reads them from names.
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app.as_str()[19..].to_owned(), app.clone());
     }
 
     fn known_app(&self, part: &str) -> Option<AppId> {
@@ -236,42 +236,39 @@ impl Inner {
     /// The app that a service's or a family's name stands for.
     async fn app_of(&self, name: &str) -> Result<Option<AppId>, PortError> {
         let Some(part) = names::app_part(&self.aws.install, name) else { return Ok(None) };
-        if let Some(app) = self.known_app(part) {
+        if let Some(app) = self.known_app(&part) {
             return Ok(Some(app));
         }
-        for app in self.options.ledger.noted_apps().await? {
+        for app in self.options.notes.noted_apps().await? {
             self.know(&app);
         }
-        Ok(self.known_app(part))
+        Ok(self.known_app(&part))
     }
 
-    async fn note_event(&self, event: &Value) -> Result<(), PortError> {
+    async fn note_event(&self, happened: &Happened) -> Result<(), PortError> {
         self.world.events_flow();
-        let detail = &event["detail"];
-        match event["detail-type"].as_str() {
-            Some("ECS Task State Change") => {
-                let family = detail["taskDefinitionArn"].as_str().and_then(|arn| arn.rsplit('/').next());
+        match happened {
+            Happened::Task { task, .. } => {
+                let family = task["taskDefinitionArn"].as_str().and_then(|arn| arn.rsplit('/').next());
                 let family = family.and_then(|name| name.split(':').next()).unwrap_or_default();
-                let (Some(app), Some(task)) = (self.app_of(family).await?, Task::of_event(detail)) else {
+                let (Some(app), Some(task)) = (self.app_of(family).await?, Task::of_event(task)) else {
                     return Ok(());
                 };
                 self.world.note_task(task);
                 (self.options.on_change)(&app);
             }
-            Some("ECS Deployment State Change") => {
-                let arn = event["resources"][0].as_str().unwrap_or_default();
-                let name = arn.rsplit('/').next().unwrap_or_default();
-                let Some(app) = self.app_of(name).await? else { return Ok(()) };
-                let rollout = match detail["eventName"].as_str() {
-                    Some("SERVICE_DEPLOYMENT_COMPLETED") => Rollout::Completed,
-                    Some("SERVICE_DEPLOYMENT_FAILED") => Rollout::Failed,
+            Happened::Deployment { service, deployment, name, reason } => {
+                let service = service.rsplit('/').next().unwrap_or_default();
+                let Some(app) = self.app_of(service).await? else { return Ok(()) };
+                let rollout = match name.as_str() {
+                    "SERVICE_DEPLOYMENT_COMPLETED" => Rollout::Completed,
+                    "SERVICE_DEPLOYMENT_FAILED" => Rollout::Failed,
                     _ => return Ok(()),
                 };
-                let deployment = detail["deploymentId"].as_str().unwrap_or_default();
-                self.world.note_rollout(name, deployment, rollout, detail["reason"].as_str().unwrap_or_default());
+                self.world.note_rollout(service, deployment, rollout, reason);
                 (self.options.on_change)(&app);
             }
-            _ => {}
+            Happened::Other => {}
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What our things are called on ECS, and back. Everything derives from ids.
 
-use paas_domain::{AppId, DynoId, InstallId, ProcessType, outside_name};
+use paas_domain::{AppId, DynoId, InstallId, ProcessType, app_tail, outside_name};
 use paas_ports::SecretKey;
 
 /// A service's name, and the family of its task definitions. (ECS allows 255 characters of just the kind that
@@ -25,9 +25,8 @@ pub(crate) fn install_prefix(install: &InstallId) -> String {
 }
 
 /// The part of a name that stands for the app, when the name is one of this installation.
-pub(crate) fn app_part<'a>(install: &InstallId, name: &'a str) -> Option<&'a str> {
-    let rest = name.strip_prefix(&install_prefix(install))?;
-    rest.get(..13).filter(|_| rest.as_bytes().get(13) == Some(&b'-'))
+pub(crate) fn app_part(install: &InstallId, name: &str) -> Option<String> {
+    app_tail(install, name)
 }
 
 /// The dyno that a service's task is: its id is the task's. AWS writes 32 hexadecimal digits without hyphens.
@@ -65,7 +64,7 @@ mod tests {
     fn names_lead_back() {
         let (install, app) = (InstallId::random(), AppId::new());
         let name = service(&install, &app, &ProcessType::web());
-        assert_eq!(app_part(&install, &name), Some(paas_domain::app13(&app).as_str()));
+        assert_eq!(app_part(&install, &name), Some(app.as_str()[19..].to_owned()));
         assert_eq!(app_part(&InstallId::random(), &name), None);
         assert_ne!(one_off_family(&install, &app), service(&install, &app, &"run".parse().expect("a type")));
         let dyno = dyno_of_task("arn:aws:ecs:us-east-1:111122223333:task/c/0123456789abcdef0123456789abcdef");

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paas_domain::{
-    AppId, DynoId, DynoKind, DynoName, DynoSize, Generation, ProcessType, ReleaseVersion, Timestamp,
-};
+use paas_domain::{AppId, DynoId, DynoKind, DynoName, DynoSize, Generation, ProcessType, ReleaseVersion, Timestamp};
 use paas_ports::{PortError, RolloutFailure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -86,7 +84,7 @@ pub struct Definition {
 
 /// What became of one dyno.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DynoNote {
+pub(crate) struct DynoNote {
     /// Why it runs.
     pub kind: DynoKind,
     /// Its name; a service's has its slot.
@@ -122,7 +120,7 @@ pub struct DynoNote {
 
 /// An end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// The exit status; `None` when it never ran.
     pub code: Option<i32>,
     /// When.
@@ -133,7 +131,7 @@ pub struct Exit {
 
 /// The definition of an app's one-off dynos.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OnceNote {
+pub(crate) struct OnceNote {
     /// What it was made of.
     pub fingerprint: String,
     /// Its ARN.

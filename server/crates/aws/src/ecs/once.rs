@@ -94,12 +94,8 @@ impl Inner {
             _ => SecretKey::Dyno(id.clone()),
         };
         let secret = secret_text(&key);
-        let print = fingerprint(&[
-            spec.image.0.as_str(),
-            spec.size.as_str(),
-            &secret,
-            self.options.architecture.as_ecs(),
-        ]);
+        let print =
+            fingerprint(&[spec.image.0.as_str(), spec.size.as_str(), &secret, self.options.architecture.as_ecs()]);
         if once.fingerprint == print {
             return Ok(once.definition.clone());
         }

@@ -100,7 +100,8 @@ pub trait DynoNames: std::fmt::Debug + Sync {
 pub fn plan(wanted: &Wanted, note: &Note, there: There<'_>, now: Timestamp) -> Plan {
     let mut note = Note { generation: wanted.generation, ..note.clone() };
     note.ready.retain(|dyno| there.tasks.iter().any(|task| task.dyno == *dyno && !task.stopped()));
-    note.ready.extend(there.tasks.iter().filter(|t| t.running() && t.health == Health::Healthy).map(|t| t.dyno.clone()));
+    note.ready
+        .extend(there.tasks.iter().filter(|t| t.running() && t.health == Health::Healthy).map(|t| t.dyno.clone()));
     let moving = Progress::Moving { look_again: LOOK_AGAIN };
     let live = there.tasks.iter().filter(|task| !task.stopped()).count();
     let Some(service) = there.service else {
@@ -305,8 +306,7 @@ fn watch(
             }
         }
     }
-    let step =
-        if service.desired == wanted.quantity { Step::Rest } else { Step::Scale { desired: wanted.quantity } };
+    let step = if service.desired == wanted.quantity { Step::Rest } else { Step::Scale { desired: wanted.quantity } };
     let progress = if !serves || step != Step::Rest && running.len() < quantity {
         Progress::Moving { look_again: LOOK_AGAIN }
     } else if step == Step::Rest && others.is_empty() && leaving == 0 {

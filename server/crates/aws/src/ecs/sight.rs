@@ -123,9 +123,7 @@ impl Task {
         let started_by = task.started_by.clone().unwrap_or_default();
         let dyno = if service.is_some() { names::dyno_of_task(&arn) } else { started_by.parse().ok() }?;
         let container = task.containers().first();
-        let at = |time: Option<&aws_smithy_types::DateTime>| {
-            time.and_then(|time| time.to_millis().ok()).map(Timestamp)
-        };
+        let at = |time: Option<&aws_smithy_types::DateTime>| time.and_then(|time| time.to_millis().ok()).map(Timestamp);
         let details = task.attachments().iter().flat_map(ecs::Attachment::details);
         let mut address = details.filter(|pair| pair.name() == Some("privateIPv4Address")).filter_map(|p| p.value());
         let interface = container.and_then(|c| c.network_interfaces().first()).and_then(|i| i.private_ipv4_address());

@@ -104,7 +104,8 @@ impl World {
     /// Takes over what an answer says of a service.
     pub(crate) fn note_service(&self, service: Service) {
         let mut state = self.state();
-        state.services.entry(service.name.clone()).or_default().service = Some(service);
+        let seen = state.services.entry(service.name.clone()).or_default();
+        seen.service = Some(service);
     }
 
     /// It has to be looked at anew.
@@ -223,8 +224,10 @@ impl Inner {
                 .cluster(&self.aws.foundation.cluster)
                 .set_services(Some(some.to_vec()))
                 .include(ServiceField::Tags);
-            let answer =
-                self.aws.call(Call::DescribeServices, Some(app), "looking at the app's services", request.send()).await?;
+            let answer = self
+                .aws
+                .call(Call::DescribeServices, Some(app), "looking at the app's services", request.send())
+                .await?;
             let failure = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
             if let Some(failure) = failure {
                 let reason = failure.reason().unwrap_or("AWS gave no reason");
