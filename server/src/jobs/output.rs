@@ -51,7 +51,11 @@ impl<'a> Section<'a> {
     ) -> Result<T, PortError> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(64);
         let carrying = async {
-            while let Some(bytes) = receiver.recv().await {
+            let mut parts = Vec::new();
+            // What has come meanwhile goes together: a write may be a call to another machine.
+            while receiver.recv_many(&mut parts, 64).await > 0 {
+                let bytes = if parts.len() == 1 { parts.pop().unwrap_or_default() } else { parts.concat().into() };
+                parts.clear();
                 self.write(bytes).await?;
             }
             Ok::<(), PortError>(())

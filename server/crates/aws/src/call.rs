@@ -128,6 +128,12 @@ calls! {
     PutImage = "ecr:PutImage" in EcrPut,
     TagRepository = "ecr:TagResource" in Ecr,
     UploadLayerPart = "ecr:UploadLayerPart" in Ecr,
+
+    CreateLogStream = "logs:CreateLogStream" in LogsWrite,
+    DeleteLogStream = "logs:DeleteLogStream" in LogsRead,
+    DescribeLogStreams = "logs:DescribeLogStreams" in LogsRead,
+    GetLogEvents = "logs:GetLogEvents" in LogsRead,
+    PutLogEvents = "logs:PutLogEvents" in LogsWrite,
 }
 
 impl Call {

@@ -5,6 +5,7 @@
 //! limits and the tests of faults are made from the code itself.
 
 pub mod account;
+pub mod bucket;
 pub mod call;
 pub mod ecr;
 pub mod ecs;
@@ -14,6 +15,7 @@ pub mod foundation;
 pub mod image_names;
 pub mod install;
 pub mod ledger;
+pub mod logs;
 pub mod notes;
 pub mod prices;
 pub mod rate;

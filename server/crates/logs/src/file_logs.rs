@@ -85,10 +85,7 @@ impl LogStore for FileLogStore {
         outside::check("LogStore::tail");
         match self.log(app).await.map_err(|error| PortError::transient("reading log lines", error))? {
             None => Ok(stream::empty().boxed()),
-            Some(log) => Ok(stream::unfold(log.read(query), |mut reader| async {
-                reader.next().await.map(|tail| (tail, reader))
-            })
-            .boxed()),
+            Some(log) => Ok(log.read(query)),
         }
     }
 

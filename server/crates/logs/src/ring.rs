@@ -32,6 +32,11 @@ impl Ring {
         }
     }
 
+    /// All lines; the ring is as new.
+    pub(crate) fn take(&mut self) -> Vec<Tail> {
+        std::mem::take(self).lines.into()
+    }
+
     /// The place of the oldest line that is still here.
     pub(crate) fn oldest(&self) -> u64 {
         self.oldest

@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use paas_domain::Timestamp;
-use paas_ports::{LogLine, LogSource, Tail};
-use serde::{Deserialize, Serialize};
+use paas_ports::Tail;
+
+use crate::record;
 
 /// The newest lines that are always kept, unless they are larger than [`KEEP_BYTES`].
 const KEEP_LINES: u64 = 1_500;
@@ -19,32 +19,6 @@ const KEEP_LINES: u64 = 1_500;
 const KEEP_BYTES: u64 = 4 << 20;
 /// A segment with [`KEEP_LINES`] lines goes on up to this size, so that short lines do not make many files.
 const FULL_BYTES: u64 = 1 << 20;
-
-/// A line as it is in a file. Short names: they are written with each line.
-#[derive(Serialize, Deserialize)]
-struct Record<'a> {
-    i: u64,
-    t: Timestamp,
-    s: LogSource,
-    #[serde(borrow)]
-    p: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    m: std::borrow::Cow<'a, str>,
-}
-
-/// Writes a line as one record.
-pub(crate) fn encode(tail: &Tail, out: &mut Vec<u8>) -> io::Result<()> {
-    let LogLine { at, source, process, message } = &tail.line;
-    let record = Record { i: tail.id, t: *at, s: *source, p: process.into(), m: message.into() };
-    serde_json::to_writer(&mut *out, &record)?;
-    out.push(b'\n');
-    Ok(())
-}
-
-fn decode(record: &[u8]) -> Option<Tail> {
-    let Record { i, t, s, p, m } = serde_json::from_slice(record).ok()?;
-    Some(Tail { id: i, line: LogLine { at: t, source: s, process: p.into_owned(), message: m.into_owned() } })
-}
 
 #[derive(Debug)]
 struct Segment {
@@ -74,7 +48,7 @@ impl Segments {
                 OpenOptions::new().write(true).open(&path)?.set_len(whole as u64)?;
             }
             let mut lines = 0;
-            for tail in content[..whole].split(|byte| *byte == b'\n').filter_map(decode) {
+            for tail in content[..whole].split(|byte| *byte == b'\n').filter_map(record::decode) {
                 lines += 1;
                 each(tail);
             }
