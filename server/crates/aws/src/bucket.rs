@@ -29,7 +29,8 @@ pub fn bucket(aws: &Aws) -> Result<Arc<dyn ObjectStore>, PortError> {
         .with_bucket_name(&aws.foundation.bucket)
         .with_region(&aws.foundation.region)
         .with_credentials(Arc::new(FromSdk { provider, held: Mutex::default() }));
-    builder = match aws.config.endpoint_url() {
+    let endpoint = aws.config.endpoint_url().map(str::to_owned).or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
+    builder = match endpoint {
         // Buckets have no host names of their own there.
         Some(endpoint) => {
             let plain = endpoint.starts_with("http://");

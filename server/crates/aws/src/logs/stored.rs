@@ -130,21 +130,20 @@ fn process_of(stream: &str, names: &HashMap<String, String>) -> Option<String> {
 /// already, each with a number below all that follow.
 pub(super) fn before(mut stored: Vec<Stored>, here: &[Tail]) -> Vec<Tail> {
     let ids: HashSet<u64> = here.iter().map(|tail| tail.id).collect();
-    let mut said: HashMap<(&str, &str), Vec<i64>> = HashMap::new();
+    let mut said: HashMap<(String, String), Vec<i64>> = HashMap::new();
     for tail in here {
-        said.entry((&tail.line.process, &tail.line.message)).or_default().push(tail.line.at.0);
+        let LogLine { at, process, message, .. } = &tail.line;
+        said.entry((process.clone(), message.clone())).or_default().push(at.0);
     }
+    let mut is_here = |line: &LogLine| {
+        let Some(times) = said.get_mut(&(line.process.clone(), line.message.clone())) else { return false };
+        let same = times.iter().position(|at| (at - line.at.0).abs() <= SAME_LINE_MS);
+        same.map(|index| times.swap_remove(index)).is_some()
+    };
     stored.sort_by_key(Stored::at_us);
     stored.retain(|line| match line {
         Stored::Numbered(tail) => !ids.contains(&tail.id),
-        Stored::OfDyno(line) => {
-            let times = said.get_mut(&(line.process.as_str(), line.message.as_str()));
-            let same = |times: &&mut Vec<i64>| times.iter().position(|at| (at - line.at.0).abs() <= SAME_LINE_MS);
-            match times.and_then(|times| same(&times).map(|index| times.swap_remove(index))) {
-                Some(_) => false,
-                None => true,
-            }
-        }
+        Stored::OfDyno(line) => !is_here(line),
     });
     stored.dedup_by(|a, b| matches!((a, b), (Stored::Numbered(a), Stored::Numbered(b)) if a.id == b.id));
     let mut next = here.first().map_or(u64::MAX, |tail| tail.id);
@@ -225,11 +224,11 @@ pub(super) async fn missed(aws: &Aws, app: &AppId, missed: &Missed) -> Result<Ve
     Ok(between(lines.collect(), missed))
 }
 
-/// Of the lines in the window those that were lost: not the one before them, which the driver read a little later
-/// than the launcher, nor what came behind them.
+/// Of the lines in the window those that were lost: not the first, which is the one before them (the driver reads a
+/// line a little later than the launcher), nor what came behind them.
 fn between(mut lines: Vec<LogLine>, missed: &Missed) -> Vec<LogLine> {
     let Some(count) = missed.count.and_then(|count| usize::try_from(count).ok()) else { return lines };
-    if missed.after.is_some() && lines.len() > count {
+    if missed.after.is_some() && !lines.is_empty() {
         lines.remove(0);
     }
     lines.truncate(count);
@@ -285,7 +284,7 @@ mod tests {
         let texts = |lines: Vec<LogLine>| lines.into_iter().map(|line| line.message).collect::<Vec<_>>().concat();
         assert_eq!(texts(between(window(), &missed(Some(2), Some(10)))), "bc");
         assert_eq!(texts(between(window(), &missed(Some(2), None))), "ab");
-        assert_eq!(texts(between(window(), &missed(Some(9), Some(10)))), "abcd");
+        assert_eq!(texts(between(window(), &missed(Some(9), Some(10)))), "bcd");
         assert_eq!(texts(between(window(), &missed(None, None))), "abcd");
     }
 }
