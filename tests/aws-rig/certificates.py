@@ -1,7 +1,7 @@
 """ACM as AWS has it: a requested certificate waits until its validation records exist.
 
 Stock ministack issues at once. Here RequestCertificate answers with PENDING_VALIDATION; a moment later each name has a CNAME to
-make; once every one of them stands in a hosted zone of the rig's Route53 (any zone, any account: DNS is one world) the certificate
+make; once every one of them stands in the rig's Route53 (any zone, any account: DNS is one world) the certificate
 is ISSUED. IdempotencyToken repeats the answer, InUseBy names the balancers, and a certificate in use cannot be deleted.
 Certificates of CloudFormation stay issued at once: on AWS the stack waits for the validation.
 """
@@ -72,6 +72,8 @@ def delete(data):
 
 
 def zone_has(record):
+    import state
+
     name, value = record["Name"].lower().rstrip("."), record["Value"].lower().rstrip(".")
     for rows in list(route53._records._data.values()):
         for row in rows:
@@ -79,7 +81,7 @@ def zone_has(record):
                 values = [v if isinstance(v, str) else v.get("Value", "") for v in row.get("ResourceRecords") or []]
                 if value in [v.lower().rstrip(".") for v in values]:
                     return True
-    return False
+    return state.ELSEWHERE.get(name, "").lower().rstrip(".") == value
 
 
 def sweep():

@@ -3,6 +3,7 @@
 GET /            balancers with their rules and certificates, target states, DNS records, stickiness: one JSON instead of Describe calls
 GET /objects?WORD  what on the account mentions this word: see inventory.py
 PUT /rates       {"RunTask": [20, 100]}: see rates.py
+PUT /elsewhere   {"www.example.test": "target", "gone.example.test": null}: what name servers of other people say
 PUT /limits      {"rules": 20, "groups": 20, "certificates": 5}: see listeners.py
 """
 import http.server
@@ -45,8 +46,12 @@ def snapshot():
                 (v if isinstance(v, str) else v.get("Value") for v in r.get("ResourceRecords") or []), None)
             if r["Type"] in ("A", "CNAME") and to:
                 records[r["Name"].rstrip(".").lower().replace("\\052", "*")] = to
+    records.update(ELSEWHERE)
     balancers = {lb["LoadBalancerArn"]: balancer(lb) for lb in alb._lbs.all_values()}
     return {"balancers": balancers, "targets": found, "sticky": sticky, "records": records}
+
+
+ELSEWHERE = {}              # name -> where it leads, in zones that are not on the account
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -60,7 +65,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             rates.set_rates(given)
         elif self.path == "/limits":
             listeners.LIMITS.update(given)
-        self.answer({"rates": rates.RATES, "limits": listeners.LIMITS})
+        elif self.path == "/elsewhere":
+            for name, target in given.items():
+                ELSEWHERE.pop(name.rstrip(".").lower(), None)
+                if target:
+                    ELSEWHERE[name.rstrip(".").lower()] = target
+        self.answer({"rates": rates.RATES, "limits": listeners.LIMITS, "elsewhere": ELSEWHERE})
 
     def answer(self, what):
         body = json.dumps(what).encode()

@@ -5,8 +5,10 @@
 //! each has an installation's id, and nothing outside of it is touched. [`Platform::finish`] destroys every app,
 //! takes the platform down and fails when anything of it is left.
 
+mod aws;
 mod docker;
 mod http;
+mod kind;
 mod repository;
 mod shell;
 
@@ -18,6 +20,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use http::{Answer, Method};
+pub use kind::Kind;
 pub use repository::Repository;
 pub use shell::{Ran, Running};
 
@@ -81,6 +84,7 @@ pub struct Platform {
     programs: PathBuf,
     vars: BTreeMap<String, String>,
     server: Mutex<Option<Child>>,
+    account: Option<aws::Account>,
     down: bool,
     _place: Place,
 }
@@ -92,21 +96,43 @@ impl Default for Platform {
 }
 
 impl Platform {
-    /// Starts one; `arguments` are more words for `paas-server serve`.
+    /// Starts one on this machine's engine; `arguments` are more words for `paas-server serve`.
     ///
     /// # Panics
     /// With "not run: …" when what it needs is not there, and when it does not start.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_with(arguments, &[])
+        Self::start_on(Kind::Local, arguments)
     }
 
-    /// Starts one whose server has these variables too, each time that it is started.
+    /// Starts one on this machine's engine whose server has these variables too, each time that it is started.
     ///
     /// # Panics
     /// As [`Platform::start`].
     #[must_use]
     pub fn start_with(arguments: &[&str], vars: &[(&str, &str)]) -> Self {
+        Self::make(Kind::Local, arguments, vars)
+    }
+
+    /// Starts one of this kind.
+    ///
+    /// # Panics
+    /// As [`Platform::start`].
+    #[must_use]
+    pub fn on(kind: Kind) -> Self {
+        Self::start_on(kind, &[])
+    }
+
+    /// Starts one of this kind; `arguments` are more words for `paas-server serve`.
+    ///
+    /// # Panics
+    /// As [`Platform::start`].
+    #[must_use]
+    pub fn start_on(kind: Kind, arguments: &[&str]) -> Self {
+        Self::make(kind, arguments, &[])
+    }
+
+    fn make(kind: Kind, arguments: &[&str], vars: &[(&str, &str)]) -> Self {
         let place = Place::take();
         let folder = tempfile::Builder::new().prefix("paas-e2e-").tempdir().expect("a folder");
         let mut platform = Self {
@@ -117,10 +143,19 @@ impl Platform {
             programs: programs(),
             vars: BTreeMap::new(),
             server: Mutex::new(None),
+            account: (kind == Kind::Aws).then(aws::Account::new),
             down: false,
             _place: place,
         };
         std::fs::create_dir(platform.home()).expect("a home folder");
+        if let Some(mut account) = platform.account.take() {
+            let mut program = platform.program_of_server();
+            account.install({
+                program.envs(account.vars());
+                program
+            });
+            platform.account = Some(account);
+        }
         platform.start_server(&[]);
         platform.vars = platform.read_vars();
         platform
@@ -186,6 +221,7 @@ impl Platform {
         command
             .args(["--builder", &self.parts.builder, "--run-image", &self.parts.run, "--tools", &self.parts.tools])
             .args(["--ca-bundle", &self.parts.ca_bundle])
+            .args(self.account.iter().flat_map(aws::Account::arguments))
             .args(&self.arguments)
             .envs(self.server_vars.iter().map(|(name, value)| (name, value)))
             .envs(vars.iter().copied())
@@ -211,13 +247,19 @@ impl Platform {
 
     /// `paas-server <command> --data <this platform's>`, without any variable that a caller has for another one.
     fn server_command(&self, command: &str) -> Command {
+        let mut program = self.program_of_server();
+        program.arg(command).arg("--data").arg(self.data());
+        program
+    }
+
+    fn program_of_server(&self) -> Command {
         let mut program = Command::new(self.programs.join("paas-server"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PAAS_") || name.to_string_lossy().starts_with("GIT_CONFIG_") {
                 program.env_remove(name);
             }
         }
-        program.arg(command).arg("--data").arg(self.data());
+        program.envs(self.account.iter().flat_map(aws::Account::vars));
         program
     }
 
@@ -262,6 +304,9 @@ impl Platform {
             ("GIT_TERMINAL_PROMPT", "0"),
         ] {
             vars.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(account) = &self.account {
+            vars.insert("CURL_CA_BUNDLE".to_owned(), account.ca.clone());
         }
         vars
     }
@@ -312,7 +357,8 @@ impl Platform {
             self.app_is_gone(id);
         }
         self.take_down();
-        let left = self.left_in_engine(&[]);
+        let mut left = self.left_in_engine(&[]);
+        left.extend(self.account.iter().flat_map(|account| account.objects(&self.install())));
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
 

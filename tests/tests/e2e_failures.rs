@@ -2,9 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
-use paas_tests::platform::{Platform, Repository, until};
+use paas_tests::on_each_platform;
+use paas_tests::platform::{Kind, Platform, Repository, until};
 
-const SOON: Duration = Duration::from_secs(20);
+on_each_platform!(
+    a_build_that_fails_changes_nothing,
+    a_release_phase_that_fails_leaves_the_old_release_serving,
+    an_app_that_crashes_is_declined,
+    an_app_that_never_listens_is_stopped,
+    a_worker_needs_no_web,
+    a_newer_push_supersedes_a_waiting_one,
+    a_closed_terminal_cancels_nothing,
+);
+
 const DECLINED: &str = "! [remote rejected] main -> main (pre-receive hook declined)";
 
 /// The commit that the platform's `main` names.
@@ -12,18 +22,24 @@ fn tip(app: &Repository<'_>) -> String {
     app.git("ls-remote aws refs/heads/main").done().stdout.split('\t').next().unwrap_or_default().to_owned()
 }
 
+/// The page of an app without a dyno that serves. A load balancer has a page of its own.
+fn says_application_error(platform: &Platform, app: &str) {
+    let page = platform.get(app);
+    let says = page.body.contains("Application error") || !platform.has_router();
+    assert!(page.status == 503 && says, "{page:?}");
+}
+
 /// A repository whose app serves `procfile-only`.
 fn serving<'a>(platform: &'a Platform, name: &str) -> Repository<'a> {
     let app = platform.repository("procfile-only");
     app.paas(&format!("create {name}")).done();
     app.push().done();
-    platform.serves(name, "Hello from procfile-only v1", SOON);
+    platform.serves(name, "Hello from procfile-only v1", platform.soon());
     app
 }
 
-#[test]
-fn a_build_that_fails_changes_nothing() {
-    let platform = Platform::default();
+fn a_build_that_fails_changes_nothing(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = serving(&platform, "broken");
     let served = tip(&app);
 
@@ -54,9 +70,8 @@ fn a_build_that_fails_changes_nothing() {
     platform.finish();
 }
 
-#[test]
-fn a_release_phase_that_fails_leaves_the_old_release_serving() {
-    let platform = Platform::default();
+fn a_release_phase_that_fails_leaves_the_old_release_serving(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = platform.repository("release-phase");
     app.paas("create phased").done();
     app.paas("config:set RELEASE_EXIT=3").done();
@@ -69,7 +84,7 @@ fn a_release_phase_that_fails_leaves_the_old_release_serving() {
 
     // As on Heroku: with the cause gone, the pushed code is carried on.
     app.paas("config:unset RELEASE_EXIT").done();
-    platform.serves("phased", "Hello from release-phase v1", SOON);
+    platform.serves("phased", "Hello from release-phase v1", platform.soon());
     let commit = app.git("rev-parse HEAD").done().stdout.trim().to_owned();
     app.push().done().tells("is released as v5 and serves");
     assert_eq!(tip(&app), commit);
@@ -86,23 +101,23 @@ fn a_release_phase_that_fails_leaves_the_old_release_serving() {
         (now + 15).saturating_sub(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("now").as_secs());
     std::thread::sleep(Duration::from_secs(left + 1));
     app.paas("releases:retry").done().tells("Retrying v6 on phased... done, v7").says("is it time?");
-    platform.serves("phased", "Hello from release-phase v2", SOON);
+    platform.serves("phased", "Hello from release-phase v2", platform.soon());
     app.paas("releases").done().says("Current: v7");
     platform.finish();
 }
 
-#[test]
-fn an_app_that_crashes_is_declined() {
-    let platform = Platform::default();
+fn an_app_that_crashes_is_declined(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = platform.repository("crash-at-boot");
     app.paas("create crashing").done();
     let push = app.push().exits(1).tells("remote:        Released v3").tells("v3 did not start: web.1");
     push.tells("Process exited with status 3").tells("cannot reach the flux capacitor").tells(DECLINED);
     assert_eq!(tip(&app), "");
-    let page = platform.get("crashing");
-    assert!(page.status == 503 && page.body.contains("Application error"), "{page:?}");
+    says_application_error(&platform, "crashing");
     let logs = "at=error code=H10 desc=\"App crashed\" method=GET path=\"/\"";
-    until("H10 in the log", SOON, || app.paas("logs -n 500").done().stdout.contains(logs).then_some(()));
+    if platform.has_router() {
+        until("H10 in the log", platform.soon(), || app.paas("logs -n 500").done().stdout.contains(logs).then_some(()));
+    }
     app.paas("logs -n 500").done().says("heroku[web.1]: State changed from starting to crashed");
     app.paas("ps").done().says("web.1: crashed ");
 
@@ -122,15 +137,14 @@ fn an_app_that_crashes_is_declined() {
     platform.finish();
 }
 
-#[test]
-fn an_app_that_never_listens_is_stopped() {
-    let platform = Platform::start(&["--boot-timeout-s", "3"]);
+fn an_app_that_never_listens_is_stopped(kind: Kind) {
+    let platform = Platform::start_on(kind, &["--boot-timeout-s", "3"]);
     let app = platform.repository("never-binds");
     app.paas("create deaf").done();
     let push = app.push().exits(1).tells("v3 did not start: web.1");
     push.tells("Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 3 seconds of launch")
         .tells(DECLINED);
-    until("the dyno's state in the log", SOON, || {
+    until("the dyno's state in the log", platform.soon(), || {
         app.paas("logs -n 500")
             .done()
             .stdout
@@ -139,24 +153,24 @@ fn an_app_that_never_listens_is_stopped() {
     });
     let logs = app.paas("logs -n 500").done().says("app[web.1]: thinking about it");
     logs.says("heroku[web.1]: Error R10 (Boot timeout) -> Web process failed to bind").lacks("SIGTERM");
-    let page = platform.get("deaf");
-    assert!(page.status == 503 && page.body.contains("Application error"), "{page:?}");
+    says_application_error(&platform, "deaf");
     platform.finish();
 }
 
-#[test]
-fn a_worker_needs_no_web() {
-    let platform = Platform::default();
+fn a_worker_needs_no_web(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = platform.repository("worker-only");
     app.paas("create working").done();
     app.push().done().tells("Procfile declares types -> worker").tells("Verifying deploy... done.");
     assert_eq!(platform.get("working").status, 503);
     let logs = "at=error code=H14 desc=\"No web processes running\"";
-    until("H14 in the log", SOON, || app.paas("logs").done().stdout.contains(logs).then_some(()));
+    if platform.has_router() {
+        until("H14 in the log", platform.soon(), || app.paas("logs").done().stdout.contains(logs).then_some(()));
+    }
     app.paas("ps:scale web=1").exits(2).tells("Couldn't find that process type");
     app.paas("ps:scale worker=1").done();
     platform.are_up("working", "worker", 1);
-    until("it works", SOON, || {
+    until("it works", platform.soon(), || {
         app.paas("logs -p worker").done().stdout.contains("app[worker.1]: working").then_some(())
     });
     platform.finish();
@@ -176,9 +190,8 @@ fn slow<'a>(platform: &'a Platform, seconds: u32) -> Repository<'a> {
     app
 }
 
-#[test]
-fn a_newer_push_supersedes_a_waiting_one() {
-    let platform = Platform::default();
+fn a_newer_push_supersedes_a_waiting_one(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = slow(&platform, 6);
     app.paas("create busy").done();
     let first = app.spawn("git push aws main");
@@ -193,7 +206,7 @@ fn a_newer_push_supersedes_a_waiting_one() {
     };
     let second = push_of("second");
     // Accepted, and waiting behind the first.
-    until("the second build waits", SOON, || (builds(&platform, "busy").len() == 2).then_some(()));
+    until("the second build waits", platform.soon(), || (builds(&platform, "busy").len() == 2).then_some(()));
     let third = push_of("third");
     let second = second.wait().exits(1).tells("superseded by a newer push");
     second.tells(DECLINED);
@@ -208,9 +221,8 @@ fn builds(platform: &Platform, app: &str) -> Vec<serde_json::Value> {
     answer.json().as_array().cloned().unwrap_or_default()
 }
 
-#[test]
-fn a_closed_terminal_cancels_nothing() {
-    let platform = Platform::default();
+fn a_closed_terminal_cancels_nothing(kind: Kind) {
+    let platform = Platform::on(kind);
     let app = slow(&platform, 6);
     app.paas("create patient").done();
     let push = app.spawn("git push aws main");
@@ -230,6 +242,6 @@ fn a_closed_terminal_cancels_nothing() {
     push.writes("it begins", Duration::from_secs(60));
     push.hang_up();
     platform.serves("patient", "Hello from slow v2", Duration::from_secs(60));
-    until("the branch moves", SOON, || (tip(&app) == commit).then_some(()));
+    until("the branch moves", platform.soon(), || (tip(&app) == commit).then_some(()));
     platform.finish();
 }

@@ -1,4 +1,5 @@
-//! What an installation has in the Docker engine, in its data folder and in its rows; and that it is gone.
+//! What an installation has in the Docker engine, on its AWS account, in its data folder and in its rows; and that it is
+//! gone.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +14,7 @@ use sqlx::{Column as _, Row as _};
 use super::{GONE_WITHIN, Platform, until};
 use crate::engine;
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(work)
 }
@@ -93,7 +94,15 @@ impl Platform {
         let mut left = self.left_in_engine(&[format!("paas.app={id}")]);
         left.extend(self.images(&app13(&app)).into_iter().map(|(tag, _)| format!("image {tag}")));
         files_of(&self.data(), &[id.to_owned(), app13(&app)], &mut left);
-        left.extend(block_on(rows_of(&self.data().join("paas.db"), id)).expect("the database can be read"));
+        match &self.account {
+            None => left.extend(block_on(rows_of(&self.data().join("paas.db"), id)).expect("the database can be read")),
+            Some(account) => {
+                left.extend(account.objects(&app13(&app)).into_iter().chain(account.objects(id)));
+                let rows = account.rows().into_iter().filter(|(table, _)| table != "jobs");
+                let named = rows.filter(|(_, rows)| rows.iter().any(|row| row.contains(id)));
+                left.extend(named.map(|(table, _)| format!("a row of {table}")));
+            }
+        }
         left
     }
 

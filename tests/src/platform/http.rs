@@ -18,6 +18,8 @@ pub enum Method {
     Get,
     /// POST
     Post,
+    /// PUT
+    Put,
     /// PATCH
     Patch,
     /// DELETE
@@ -52,8 +54,8 @@ impl Platform {
     /// # Errors
     /// When nothing answers.
     pub fn try_get(&self, app: &str, path: &str) -> io::Result<Answer> {
-        let port = self.port("http");
-        request(port, Method::Get, path, &[("Host", &format!("{app}.localhost:{port}"))], "")
+        let port = self.front_port();
+        request(port, Method::Get, path, &[("Host", &format!("{}:{port}", self.host(app)))], "")
     }
 
     /// Asks an app.
@@ -63,6 +65,17 @@ impl Platform {
     #[must_use]
     pub fn get(&self, app: &str) -> Answer {
         self.try_get(app, "/").unwrap_or_else(|e| panic!("{app} does not answer: {e}"))
+    }
+
+    /// Waits until no app is at the host name that an app of this name has.
+    ///
+    /// # Panics
+    /// When one still answers.
+    pub fn leads_nowhere(&self, app: &str) {
+        until(&format!("{app} leads nowhere"), self.soon(), || {
+            // Without a DNS record the front door says 421, and a browser that there is no such name.
+            matches!(self.get(app).status, 404 | 421).then_some(())
+        });
     }
 
     /// Waits until the app answers 200 with `text` in its body.
@@ -134,14 +147,20 @@ impl Platform {
     /// # Panics
     /// When they are not.
     pub fn are_up(&self, app: &str, process_type: &str, count: usize) {
-        until(&format!("{count} {process_type} of {app} up"), Duration::from_secs(30), || {
+        until(&format!("{count} {process_type} of {app} up"), self.soon() * 3 / 2, || {
             let all = self.dynos(app, process_type, "");
             (all.len() == count && all.iter().all(|dyno| dyno["state"] == "up")).then_some(())
         });
     }
 }
 
-fn request(port: u16, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<Answer> {
+pub(super) fn request(
+    port: u16,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
     let address = (Ipv4Addr::LOCALHOST, port).into();
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
