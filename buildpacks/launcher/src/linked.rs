@@ -44,6 +44,8 @@ pub(crate) fn run(settings: Settings, argv: &[OsString], mut vars: BTreeMap<OsSt
     let (attach, tty) = (settings.attach, settings.tty);
     let fallback = Fallback { process_type: settings.process_type.clone(), metadata: settings.metadata.clone() };
     let linking = link::start(settings, &shared, to);
+    // Without a link nothing is ever waited for.
+    shared.state().given_up = linking.is_err();
 
     // What the platform says wins over a config var of the same name.
     let name = env::var("DYNO").ok().filter(|name| !name.is_empty());
@@ -61,7 +63,7 @@ pub(crate) fn run(settings: Settings, argv: &[OsString], mut vars: BTreeMap<OsSt
     };
     if early.is_none() && attach {
         linking?;
-        early = wait_for_start(&events, began)?;
+        early = wait_for_start(&events, &shared, began)?;
     }
     if let Some(status) = early {
         return Ok(end(&shared, status, attach, &events));
@@ -115,16 +117,16 @@ fn wait_for_name(events: &Receiver<Event>, until: Instant) -> Result<Option<Stri
 }
 
 /// Waits until somebody attaches. An exit status when the dyno is to end before that.
-fn wait_for_start(events: &Receiver<Event>, began: Instant) -> Result<Option<u8>, String> {
+fn wait_for_start(events: &Receiver<Event>, shared: &Shared, began: Instant) -> Result<Option<u8>, String> {
     let mut until = began + LINK_WITHIN;
     let mut linked = false;
     loop {
+        if !linked && shared.state().down_since.is_none() {
+            linked = true;
+            until = Instant::now() + ATTACH_WITHIN;
+        }
         match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Event::Start) => return Ok(None),
-            Ok(Event::Named(_)) if !linked => {
-                linked = true;
-                until = Instant::now() + ATTACH_WITHIN;
-            }
             Ok(Event::Refused(why)) => return Err(format!("the platform refused this dyno's link: {why}")),
             Ok(event) => {
                 if let Some(signal) = event.stop() {

@@ -21,24 +21,35 @@ fn lost(heard: &Heard) -> u64 {
     heard.gaps.iter().map(|gap| gap.lines.end() - gap.lines.start() + 1).sum()
 }
 
+/// On a machine with much else to do, half a second may be over before anyone had a turn.
+const TRIES: usize = 20;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dyno_is_told_its_slot_and_heard() {
-    let world = World::new().await;
     let command = "echo \"I am $DYNO\"; echo oops >&2; env | grep -c ^PAAS_; printf 'no end'; exit 3";
-    let since = Instant::now();
-    let dyno = world.launcher("web.3", command).spawn().expect("starts");
-    let (status, out, err) = ended(dyno).await;
-    println!("a linked dyno from start to end: {} ms", since.elapsed().as_millis());
-    assert_eq!((status, out.as_str(), err.as_str()), (Some(3), "I am web.3\n0\nno end", "oops\n"));
-    world.heard("the exit", |heard| heard.exited == [3]).await;
-    let heard = world.server.heard.lock().expect("lock");
-    let mut texts: Vec<String> = lines(&heard).into_values().collect();
-    // The two outputs are two pipes: only the order within each is the command's.
-    texts.sort();
-    assert_eq!(texts, ["0", "I am web.3", "no end", "oops"]);
-    assert_eq!((heard.started.as_slice(), heard.gaps.len()), (["web.3".to_owned()].as_slice(), 0));
-    let claims = world.server.claims.lock().expect("lock");
-    assert!(claims[0].dyno.is_none() && claims[0].app == world.app && claims[0].process_type.to_string() == "web");
+    for _ in 0..TRIES {
+        let world = World::new().await;
+        let since = Instant::now();
+        let dyno = world.launcher("web.3", command).spawn().expect("starts");
+        let (status, out, err) = ended(dyno).await;
+        println!("a linked dyno from start to end: {} ms", since.elapsed().as_millis());
+        let told = out == "I am web.3\n0\nno end";
+        assert_eq!((status, err.as_str()), (Some(3), "oops\n"));
+        world.heard("the exit", |heard| heard.exited == [3]).await;
+        let heard = world.server.heard.lock().expect("lock");
+        let mut texts: Vec<String> = lines(&heard).into_values().collect();
+        // The two outputs are two pipes: only the order within each is the command's.
+        texts.sort();
+        let name = heard.started.first().cloned().unwrap_or_default();
+        assert_eq!(texts, ["0".to_owned(), format!("I am {name}"), "no end".to_owned(), "oops".to_owned()]);
+        assert!(heard.gaps.is_empty() && told == (name == "web.3"), "{name}: {out}");
+        let claims = world.server.claims.lock().expect("lock");
+        assert!(claims[0].dyno.is_none() && claims[0].app == world.app && claims[0].process_type.to_string() == "web");
+        if told {
+            return;
+        }
+    }
+    panic!("no dyno was told its slot in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +156,7 @@ async fn a_flood_blocks_nobody_and_every_lost_line_is_counted() {
 async fn lines_that_could_not_be_stored_come_again() {
     let world = World::new().await;
     *world.server.failures.lock().expect("lock") = 2;
-    let dyno = world.launcher("web.1", "seq 1 100; sleep 3").spawn().expect("starts");
+    let dyno = world.launcher("web.1", "seq 1 100; sleep 6").spawn().expect("starts");
     assert_eq!(ended(dyno).await.0, Some(0));
     world.heard("the exit", |heard| heard.exited == [0]).await;
     let heard = world.server.heard.lock().expect("lock");
