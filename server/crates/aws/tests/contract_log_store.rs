@@ -154,6 +154,26 @@ async fn a_gap_is_filled_or_told() {
     assert!(last.message.starts_with("Error L10 (output buffer overflow) -> 4 messages dropped since "), "{last}");
 }
 
+/// Of a dyno whose link did not tell its end, what is stored and did not come is shown.
+#[tokio::test]
+async fn the_rest_of_what_a_dyno_said_is_looked_for() {
+    let (bench, app, begin) = (AwsBench::new().await, AppId::new(), now() - 60_000);
+    bench.logs.said(&app, vec![line(begin, "web.1", "1"), line(begin + 1, "web.1", "2")]);
+    let query = TailQuery { follow: true, ..TailQuery::default() };
+    let mut reader = bench.logs.tail(&app, query).await.expect("tail");
+    bench.driver_stores(&app, "t1", &[(begin + 1, "1"), (begin + 2, "2"), (begin + 3, "2"), (begin + 4, "last")]).await;
+    bench.logs.look_for_rest(&app, "web.1", "web", "arn:aws:ecs:us-east-1:000000000000:task/c/t1");
+    for expected in ["2", "last"] {
+        let tail =
+            tokio::time::timeout(Duration::from_secs(10), reader.next()).await.expect("in time").expect("a line");
+        assert_eq!((tail.line.process.as_str(), tail.line.message.as_str()), ("web.1", expected));
+    }
+    bench.driver_stores(&app, "t3", &[(begin + 6, "cannot start")]).await;
+    bench.logs.look_for_rest(&app, "web.2", "web", "t3");
+    let tail = tokio::time::timeout(Duration::from_secs(10), reader.next()).await.expect("in time").expect("a line");
+    assert_eq!((tail.line.process.as_str(), tail.line.message.as_str()), ("web.2", "cannot start"));
+}
+
 /// A server follows what another one writes.
 #[tokio::test]
 async fn another_server_follows_an_output() {

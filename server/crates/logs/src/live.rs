@@ -89,6 +89,12 @@ impl Live {
         }
     }
 
+    /// Shows all lines that are here.
+    pub fn look<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Tail>) -> T) -> T {
+        let state = self.state();
+        look(&mut state.ring.iter())
+    }
+
     /// Drops the lines and ends the readers. Nothing comes afterwards.
     pub fn remove(&self) {
         let mut state = self.state();

@@ -32,6 +32,11 @@ impl Ring {
         }
     }
 
+    /// All lines.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tail> {
+        self.lines.iter()
+    }
+
     /// All lines; the ring is as new.
     pub(crate) fn take(&mut self) -> Vec<Tail> {
         std::mem::take(self).lines.into()

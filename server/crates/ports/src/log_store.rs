@@ -143,6 +143,11 @@ pub trait LogStore: Send + Sync {
     /// of the app that was by a line with code L11. No reader holds up `append`.
     async fn tail(&self, app: &AppId, query: TailQuery) -> Result<BoxStream<'static, Tail>, PortError>;
 
+    /// A dyno has ended, and perhaps not all that it said came here: looks for the rest where its container stores
+    /// lines by itself. Returns at once. `process` is the dyno's name, `container` and `task` are what the runtime
+    /// calls it. Nothing to do where all lines come here.
+    fn look_for_rest(&self, _app: &AppId, _process: &str, _container: &str, _task: &str) {}
+
     /// Removes the app's lines and ends its readers. Succeeds when there is none. An app does not come back:
     /// what is appended afterwards is dropped, so that a dyno's last words leave nothing behind.
     async fn remove(&self, app: &AppId) -> Result<(), PortError>;

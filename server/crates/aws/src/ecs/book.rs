@@ -166,6 +166,14 @@ impl Inner {
             self.say(app, dyno, task.stopping_at.unwrap_or(ended.at), "Stopping all processes with SIGTERM").await;
         }
         self.say_end(app, dyno, &ended, code, crashed, task.started_at.is_some()).await;
+        let heard = match &self.options.links {
+            Some(links) => links.exit_code(&task.dyno).await.is_some(),
+            None => false,
+        };
+        if !heard && task.started_at.is_some() {
+            let container = dyno.name.process_type.as_str();
+            self.options.logs.look_for_rest(app, &dyno.name.to_string(), container, &task.arn);
+        }
         dyno.exit = Some(Exit { code, at: ended.at, crashed });
         self.keep(app, &task.dyno, dyno).await
     }

@@ -48,6 +48,8 @@ struct Inner {
     ledger: Arc<dyn Ledger>,
     apps: Mutex<Apps>,
     look_after: [Duration; 3],
+    /// Since when lines come here.
+    since: Timestamp,
 }
 
 #[derive(Default)]
@@ -72,7 +74,7 @@ pub struct Missed {
     pub container: String,
     /// The task's id or ARN.
     pub task: String,
-    /// How many; `None` for all that it ever said: it never linked.
+    /// How many; `None` for whatever of its last lines did not come: its link never told its end.
     pub count: Option<u64>,
     /// When the line before them was read; `None` when they are the first.
     pub after: Option<Timestamp>,
@@ -84,14 +86,16 @@ impl CloudWatchLogs {
     /// Keeps lines in the foundation's log group. The ledger knows which dyno a task was.
     #[must_use]
     pub fn new(aws: Aws, ledger: Arc<dyn Ledger>) -> Self {
-        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after: LOOK_AFTER }))
+        let since = SystemClock.now();
+        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after: LOOK_AFTER, since }))
     }
 
     /// The same with other times at which lost lines are looked for.
     #[must_use]
     pub fn looking_after(self, look_after: [Duration; 3]) -> Self {
-        let Inner { aws, ledger, .. } = &*self.0;
-        Self(Arc::new(Inner { aws: aws.clone(), ledger: Arc::clone(ledger), apps: Mutex::default(), look_after }))
+        let Inner { aws, ledger, since, .. } = &*self.0;
+        let (aws, ledger) = (aws.clone(), Arc::clone(ledger));
+        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after, since: *since }))
     }
 
     /// Shows lines that a dyno's container has stored by itself, in their order. Lines of a removed app are dropped.
@@ -112,13 +116,25 @@ impl CloudWatchLogs {
         let mut found = Vec::new();
         for wait in self.0.look_after {
             tokio::time::sleep(wait).await;
-            match stored::missed(&self.0.aws, app, missed).await {
+            let looked = match missed.count {
+                Some(_) => stored::missed(&self.0.aws, app, missed).await,
+                None => stored::last_of_task(&self.0.aws, app, missed).await,
+            };
+            match looked {
                 Ok(lines) => found = lines,
                 Err(error) => tracing::warn!(%app, %error, "lost lines cannot be looked for"),
             }
             if missed.count.is_some_and(|count| found.len() as u64 >= count) {
                 break;
             }
+        }
+        if missed.count.is_none()
+            && let Some(lines) = self.0.lines(app)
+        {
+            // Some of them, or all, may have come over the link.
+            let mut said = lines.live.look(|tails| stored::Said::of(tails));
+            found = whole(found);
+            found.retain(|line| !said.take(line));
         }
         let lost = missed.count.map_or(0, |count| count.saturating_sub(found.len() as u64));
         if lost > 0 {
@@ -138,7 +154,9 @@ impl Inner {
 
     /// Puts what is stored before what is in memory.
     async fn read_back(&self, app: &AppId, live: &Live) -> Result<(), PortError> {
-        let stored = stored::newest(&self.aws, self.ledger.as_ref(), app).await?;
+        let mut stored = stored::newest(&self.aws, self.ledger.as_ref(), app).await?;
+        // What dynos said since came here, or was looked for.
+        stored.retain(|line| line.is_before(self.since));
         live.put_before(|here| stored::before(stored, here));
         Ok(())
     }
@@ -181,6 +199,18 @@ impl LogStore for CloudWatchLogs {
         let Some(lines) = self.0.lines(app) else { return Ok(stream::empty().boxed()) };
         lines.read_back.get_or_try_init(|| self.0.read_back(app, &lines.live)).await?;
         Ok(Arc::clone(&lines.live).read(query))
+    }
+
+    fn look_for_rest(&self, app: &AppId, process: &str, container: &str, task: &str) {
+        let missed = Missed {
+            process: process.to_owned(),
+            container: container.to_owned(),
+            task: task.to_owned(),
+            count: None,
+            after: None,
+            before: None,
+        };
+        self.missed(app, missed);
     }
 
     async fn remove(&self, app: &AppId) -> Result<(), PortError> {

@@ -43,6 +43,14 @@ pub(super) enum Stored {
 }
 
 impl Stored {
+    /// Whether it is the platform's, or a dyno said it before then.
+    pub(super) fn is_before(&self, then: Timestamp) -> bool {
+        match self {
+            Self::Numbered(_) => true,
+            Self::OfDyno(line) => line.at < then,
+        }
+    }
+
     fn at_us(&self) -> u64 {
         match self {
             Self::Numbered(tail) => tail.id,
@@ -126,24 +134,35 @@ fn process_of(stream: &str, names: &HashMap<String, String>) -> Option<String> {
     Some(names.get(task).cloned().unwrap_or_else(|| fallback_name(container, task)))
 }
 
+/// What dynos said, as it is in memory: told from stored lines by text and, roughly, time.
+pub(super) struct Said(HashMap<(String, String), Vec<i64>>);
+
+impl Said {
+    pub(super) fn of<'a>(lines: impl Iterator<Item = &'a Tail>) -> Self {
+        let mut said: HashMap<_, Vec<i64>> = HashMap::new();
+        for Tail { line, .. } in lines.filter(|tail| tail.line.source == LogSource::App) {
+            said.entry((line.process.clone(), line.message.clone())).or_default().push(line.at.0);
+        }
+        Self(said)
+    }
+
+    /// Whether a stored line is there. Each counts once.
+    pub(super) fn take(&mut self, line: &LogLine) -> bool {
+        let Some(times) = self.0.get_mut(&(line.process.clone(), line.message.clone())) else { return false };
+        let same = times.iter().position(|at| (at - line.at.0).abs() <= SAME_LINE_MS);
+        same.map(|index| times.swap_remove(index)).is_some()
+    }
+}
+
 /// Stored lines as they stand before those that are in memory: in the order of time, those left out that are there
 /// already, each with a number below all that follow.
 pub(super) fn before(mut stored: Vec<Stored>, here: &[Tail]) -> Vec<Tail> {
     let ids: HashSet<u64> = here.iter().map(|tail| tail.id).collect();
-    let mut said: HashMap<(String, String), Vec<i64>> = HashMap::new();
-    for tail in here {
-        let LogLine { at, process, message, .. } = &tail.line;
-        said.entry((process.clone(), message.clone())).or_default().push(at.0);
-    }
-    let mut is_here = |line: &LogLine| {
-        let Some(times) = said.get_mut(&(line.process.clone(), line.message.clone())) else { return false };
-        let same = times.iter().position(|at| (at - line.at.0).abs() <= SAME_LINE_MS);
-        same.map(|index| times.swap_remove(index)).is_some()
-    };
+    let mut said = Said::of(here.iter());
     stored.sort_by_key(Stored::at_us);
     stored.retain(|line| match line {
         Stored::Numbered(tail) => !ids.contains(&tail.id),
-        Stored::OfDyno(line) => !is_here(line),
+        Stored::OfDyno(line) => !said.take(line),
     });
     stored.dedup_by(|a, b| matches!((a, b), (Stored::Numbered(a), Stored::Numbered(b)) if a.id == b.id));
     let mut next = here.first().map_or(u64::MAX, |tail| tail.id);
@@ -217,11 +236,18 @@ pub(super) async fn missed(aws: &Aws, app: &AppId, missed: &Missed) -> Result<Ve
         }
         next = forward;
     }
-    let lines = found.into_iter().map(|(at, message)| {
-        let process = missed.process.clone();
-        LogLine { at, source: LogSource::App, process, message }
-    });
-    Ok(between(lines.collect(), missed))
+    Ok(between(found.into_iter().map(|event| of_dyno(event, &missed.process)).collect(), missed))
+}
+
+/// The last lines of a task's stream, as far as they are stored by now.
+pub(super) async fn last_of_task(aws: &Aws, app: &AppId, missed: &Missed) -> Result<Vec<LogLine>, PortError> {
+    let stream = format!("{app}/{}/{}", missed.container, task_id(&missed.task));
+    let found = last_events(aws, app, &stream).await?;
+    Ok(found.into_iter().map(|event| of_dyno(event, &missed.process)).collect())
+}
+
+fn of_dyno((at, message): (Timestamp, String), process: &str) -> LogLine {
+    LogLine { at, source: LogSource::App, process: process.to_owned(), message }
 }
 
 /// Of the lines in the window those that were lost: not the first, which is the one before them (the driver reads a

@@ -1,5 +1,5 @@
 //! The emulator that contract tests run against, as an account with a foundation of one test's own.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::time::Duration;
 
