@@ -117,9 +117,12 @@ pub struct Kicks {
 }
 
 impl Cx {
-    /// Puts the parts together.
+    /// Puts the parts together. Where the objects are elsewhere, so are the repositories' packs.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
+        if parts.objects.are_elsewhere() {
+            parts.repositories = parts.repositories.with_packs(parts.objects.clone());
+        }
         Self(Arc::new(parts))
     }
 

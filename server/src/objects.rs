@@ -58,6 +58,12 @@ impl Objects {
         Ok(Self { store, root: cache, remote: true })
     }
 
+    /// Whether the objects are not on this machine: others may share them.
+    #[must_use]
+    pub fn are_elsewhere(&self) -> bool {
+        self.remote
+    }
+
     /// Writes an object whole: readers see all of it or nothing. The same key again replaces it.
     ///
     /// # Errors
