@@ -134,6 +134,28 @@ calls! {
     DescribeLogStreams = "logs:DescribeLogStreams" in LogsRead,
     GetLogEvents = "logs:GetLogEvents" in LogsRead,
     PutLogEvents = "logs:PutLogEvents" in LogsWrite,
+
+    CreateLoadBalancer = "elasticloadbalancing:CreateLoadBalancer" in ElbCreate,
+    DescribeLoadBalancers = "elasticloadbalancing:DescribeLoadBalancers" in ElbRead,
+    CreateListener = "elasticloadbalancing:CreateListener" in ElbWrite,
+    DescribeListeners = "elasticloadbalancing:DescribeListeners" in ElbRead,
+    CreateTargetGroup = "elasticloadbalancing:CreateTargetGroup" in ElbWrite,
+    ModifyTargetGroupAttributes = "elasticloadbalancing:ModifyTargetGroupAttributes" in ElbWrite,
+    DeleteTargetGroup = "elasticloadbalancing:DeleteTargetGroup" in ElbWrite,
+    DescribeTargetGroups = "elasticloadbalancing:DescribeTargetGroups" in ElbRead,
+    CreateRule = "elasticloadbalancing:CreateRule" in ElbWrite,
+    ModifyRule = "elasticloadbalancing:ModifyRule" in ElbWrite,
+    DeleteRule = "elasticloadbalancing:DeleteRule" in ElbWrite,
+    DescribeRules = "elasticloadbalancing:DescribeRules" in ElbRead,
+    DescribeTags = "elasticloadbalancing:DescribeTags" in ElbRead,
+    AddListenerCertificates = "elasticloadbalancing:AddListenerCertificates" in ElbWrite,
+    RemoveListenerCertificates = "elasticloadbalancing:RemoveListenerCertificates" in ElbWrite,
+    DescribeListenerCertificates = "elasticloadbalancing:DescribeListenerCertificates" in ElbRead,
+    ChangeResourceRecordSets = "route53:ChangeResourceRecordSets" in Route53,
+    ListResourceRecordSets = "route53:ListResourceRecordSets" in Route53,
+    RequestCertificate = "acm:RequestCertificate" in Acm,
+    DescribeCertificate = "acm:DescribeCertificate" in Acm,
+    DeleteCertificate = "acm:DeleteCertificate" in Acm,
 }
 
 impl Call {

@@ -5,6 +5,7 @@
 //! limits and the tests of faults are made from the code itself.
 
 pub mod account;
+pub mod alb;
 pub mod bucket;
 pub mod call;
 pub mod ecr;
@@ -23,6 +24,7 @@ pub mod secrets;
 pub mod sizes;
 
 pub use account::{Aws, AwsOptions};
+pub use alb::AlbIngress;
 pub use call::{Call, Family};
 pub use ecs::{EcsOptions, EcsRuntime, LinkAddress, Timing};
 pub use error::{AwsError, Kind};
