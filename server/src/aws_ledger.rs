@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use paas_aws::alb::{Certificate, CertificateState};
 use paas_aws::DynoNotes;
 use paas_aws::ledger::{Change, Key, Ledger, Slot};
 use paas_domain::{AppId, ProcessType};

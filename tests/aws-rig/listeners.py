@@ -6,6 +6,7 @@ ResourceInUse for a group that a rule names, CertificateNotFound, UnsupportedCer
 TooManyCertificates (25). Codes are from AWS's API reference; the texts are approximate.
 """
 import threading
+from xml.sax.saxutils import escape
 
 from ministack.services import acm, alb
 from ministack.services.cloudformation import provisioners
@@ -38,6 +39,9 @@ def parse_actions(params, prefix="DefaultActions"):
 
 
 def action_xml(action):
+    fixed = action.get("FixedResponseConfig")
+    if fixed and fixed.get("MessageBody"):           # stock ministack writes a page into its XML as it is
+        action = {**action, "FixedResponseConfig": {**fixed, "MessageBody": escape(fixed["MessageBody"])}}
     text, config = stock_action(action), action.get("ForwardConfig")
     if not config:
         return text

@@ -179,9 +179,12 @@ impl Book {
     }
 
     /// Moves an app that AWS was told nothing of yet away from a shard that turned out to be full.
-    pub(crate) fn close_shard(&mut self, shard: u32, app: &AppId, terms: &Terms) -> Result<(), Refusal> {
-        if let Some(row) = self.shards.get_mut(&shard) {
+    pub(crate) fn close_shard(&mut self, refused: (u32, u32), app: &AppId, terms: &Terms) -> Result<(), Refusal> {
+        if let Some(row) = self.shards.get_mut(&refused.0) {
             row.closed = true;
+        }
+        if let Some(rule) = self.rules.get_mut(&refused).filter(|rule| rule.arn.is_none()) {
+            rule.told = None;
         }
         if self.can_move(app) { self.seat(app, terms) } else { Ok(()) }
     }

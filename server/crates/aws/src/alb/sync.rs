@@ -19,7 +19,7 @@ use crate::error::{AwsError, Kind};
 
 /// More steps than any app takes that is not fought over.
 const STEPS: usize = 2_000;
-/// How many times a rule of one app is told before its failure is reported.
+/// The balancer is full, though the book says otherwise.
 const REFUSED: &[&str] = &["TooManyRules", "TooManyUniqueTargetGroupsPerLoadBalancer", "TooManyTargetGroups"];
 
 /// One thing to do.
@@ -187,7 +187,7 @@ impl AlbIngress {
         if error.is(REFUSED) {
             let moved = self.change(|book| {
                 let before = book.shard_of(app);
-                book.close_shard(key.0, app, &self.terms)?;
+                book.close_shard(key, app, &self.terms)?;
                 Ok(book.shard_of(app) != before)
             });
             if moved.await? {

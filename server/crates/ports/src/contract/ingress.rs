@@ -52,6 +52,10 @@ pub trait IngressBench: Send + Sync + Sized + 'static {
     async fn ask(&self, host: &str) -> Seen;
     /// Sends a request that its dyno holds on to; returns when the dyno has it.
     async fn hold(&self, host: &str) -> Box<dyn Held>;
+    /// Whether a closing dot in `Host` is nothing: AWS's balancers match what was sent.
+    fn strips_a_closing_dot(&self) -> bool {
+        true
+    }
     /// Removes what the promises left.
     async fn finish(&self);
 }
@@ -255,11 +259,15 @@ pub async fn wildcards_match_below_and_the_most_specific_wins<B: IngressBench>(b
     assert_eq!(bench.ask("example.com").await, Seen::NoSuchApp);
 }
 
-/// Case, port and a closing dot do not matter.
+/// Case, port and a closing dot do not matter (the dot, where the bench says so).
 pub async fn a_host_is_one_in_every_spelling<B: IngressBench>(bench: &B) {
     serving(bench, 1, "a.example.com").await;
     for spelling in ["A.Example.COM", "a.example.com:443", "a.example.com:99999", "a.example.com.", "A.example.com.:80"]
     {
+        let dotted = spelling.ends_with('.') || spelling.contains(".:");
+        if dotted && !bench.strips_a_closing_dot() {
+            continue;
+        }
         assert_eq!(bench.ask(spelling).await, served("web.1"), "{spelling}");
     }
 }

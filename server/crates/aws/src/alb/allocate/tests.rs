@@ -134,7 +134,7 @@ fn some_host(number: usize) -> HostName {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_ever_misplaced(acts in proptest::collection::vec(act(), 1..40)) {
