@@ -1,16 +1,14 @@
-//! The AWS drivers' memory and the runtime's notes over the store.
-
-use std::collections::BTreeMap;
+//! The AWS drivers' memory and the runtime's notes over the store, and what an app's owner sees of them.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use paas_aws::alb::{Certificate, CertificateState};
 use paas_aws::DynoNotes;
-use paas_aws::ledger::{Change, Key, Ledger, Slot};
-use paas_domain::{AppId, ProcessType};
+use paas_aws::alb::{Certificate, CertificateState};
+use paas_aws::ledger::{CERTIFICATE, Change, Key, Ledger, Slot};
+use paas_domain::{AppId, HostName, ProcessType};
 use paas_ports::{PortError, outside};
-use paas_store::{AwsRow, Store, StoreError};
+use paas_store::{AppScope, AwsRow, Store, StoreError, Uow};
 
 /// A [`Ledger`] and [`DynoNotes`] in the installation's database.
 #[derive(Clone)]
@@ -22,6 +20,48 @@ impl StoreLedger {
     pub fn new(store: Store) -> Self {
         Self(store)
     }
+}
+
+/// A custom domain's certificate as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateShown {
+    /// Heroku's word: `pending`, `ok` or `failed`.
+    pub status: &'static str,
+    /// Which record the owner is to make, or what is wrong.
+    pub reason: Option<String>,
+}
+
+/// The certificates of an app's custom domains; none on a platform without them.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn certificates(
+    uow: &mut Uow,
+    app: &AppScope,
+) -> Result<BTreeMap<HostName, CertificateShown>, StoreError> {
+    let mut shown = BTreeMap::new();
+    for row in uow.aws_rows_of(app, CERTIFICATE).await? {
+        let host = row.name.parse().map_err(|_| StoreError::Corrupt("host name"))?;
+        let certificate = Certificate::read(&row.body).map_err(|_| StoreError::Corrupt("certificate"))?;
+        shown.extend(show(&certificate).map(|certificate| (host, certificate)));
+    }
+    Ok(shown)
+}
+
+fn show(certificate: &Certificate) -> Option<CertificateShown> {
+    let record = certificate.validation.as_ref().map(|record| {
+        let (name, value) = (record.name.trim_end_matches('.'), record.value.trim_end_matches('.'));
+        format!("Make this DNS record, and keep it: {name} {} {value}", record.kind)
+    });
+    let reason = certificate.reason.clone();
+    Some(match certificate.state {
+        CertificateState::Wanted | CertificateState::Pending => {
+            CertificateShown { status: "pending", reason: reason.or(record) }
+        }
+        CertificateState::Attached => CertificateShown { status: "ok", reason: None },
+        CertificateState::Failed => CertificateShown { status: "failed", reason },
+        CertificateState::Going => return None,
+    })
 }
 
 fn failed(error: StoreError) -> PortError {

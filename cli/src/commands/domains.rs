@@ -36,8 +36,23 @@ impl Domains {
             ui::header(&format!("{} Custom Domains", ui::app(&app)));
             let rows: Vec<_> = custom.iter().map(|domain| row(domain)).collect();
             ui::table(&["Domain Name", "DNS Record Type", "DNS Target", "SNI Endpoint"], &rows);
+            certificates(&app, &custom);
         }
         Ok(())
+    }
+}
+
+/// What the owner is to do for the certificates that the platform gets by itself, where it does.
+fn certificates(app: &str, custom: &[&Domain]) {
+    let managed: Vec<_> = custom.iter().filter(|domain| domain.acm_status.is_some()).collect();
+    if managed.is_empty() {
+        return;
+    }
+    ui::line("\n");
+    ui::header(&format!("{} Certificates", ui::app(app)));
+    for domain in managed {
+        let reason = domain.acm_status_reason.as_ref().map_or(String::new(), |reason| format!(". {reason}"));
+        ui::line(printable(&format!("{}: {}{reason}", domain.hostname, domain.acm_status.clone().unwrap_or_default())));
     }
 }
 

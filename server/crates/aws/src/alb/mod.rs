@@ -229,7 +229,9 @@ impl Ingress for AlbIngress {
         outside::check("Ingress::apps");
         let book = self.book().await?;
         let mut apps = self.apps_of_unknown_groups(&book).await?;
-        apps.extend(book.routes.iter().filter(|(_, row)| !row.removed).map(|(app, _)| app.clone()));
+        // One that was removed keeps its shard until nothing of it is left there.
+        let there = book.routes.iter().filter(|(_, row)| !row.removed || row.shard.is_some());
+        apps.extend(there.map(|(app, _)| app.clone()));
         apps.extend(book.groups.keys().map(|(app, _)| app.clone()));
         apps.extend(book.certificates.keys().map(|(app, _)| app.clone()));
         apps.sort();

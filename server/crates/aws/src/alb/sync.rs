@@ -18,7 +18,7 @@ use crate::call::Call;
 use crate::error::{AwsError, Kind};
 
 /// More steps than any app takes that is not fought over.
-const STEPS: usize = 2_000;
+const STEPS: usize = 500;
 /// The balancer is full, though the book says otherwise.
 const REFUSED: &[&str] = &["TooManyRules", "TooManyUniqueTargetGroupsPerLoadBalancer", "TooManyTargetGroups"];
 

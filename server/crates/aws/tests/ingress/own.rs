@@ -13,7 +13,7 @@ use paas_domain::{AppId, Generation, HostName, ProcessType};
 use paas_ports::{Attachment, Ingress as _, PortError, Route};
 
 use super::support;
-use super::world::{SEEN_AFTER, World, ask_patiently, dyno};
+use super::world::{SEEN_AFTER, World, ask_patiently, ask_tls, dyno};
 
 /// Runs a test in a world of its own, which is cleared away also when the test fails.
 async fn in_world<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Arc<World>) -> F) {
@@ -266,11 +266,17 @@ async fn a_custom_domain_gets_its_certificate() {
             panic!("it does not become {state:?}: {:?}", row().await);
         };
         let pending = eventually(CertificateState::Pending).await;
+        assert!(ask_tls(host.as_str()).await.is_err(), "nobody has a certificate for it yet");
         let record = pending.validation.expect("the record to make");
         assert_eq!(record.kind, "CNAME");
         world.cname(&record.name, &record.value).await;
         let attached = eventually(CertificateState::Attached).await;
         let arn = attached.arn.expect("an ARN");
+        // Its owner points it at the balancer, and a browser trusts it.
+        world.point(host.as_str()).await;
+        tokio::time::sleep(SEEN_AFTER).await;
+        assert_served(host.as_str(), "one").await;
+        assert_eq!(ask_tls(host.as_str()).await.as_deref(), Ok("one"));
         let shown = || async {
             let found = world.aws.elb.describe_listener_certificates().listener_arn(&listener).send().await;
             let found = found.expect("certificates");

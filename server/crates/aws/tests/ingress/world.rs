@@ -181,7 +181,8 @@ pub(crate) async fn ask(host: &str) -> Reply {
 fn whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     length.is_some_and(|length: usize| body.len() >= length)
 }
 
@@ -221,4 +222,45 @@ pub(crate) async fn dyno(name: &str) -> u16 {
         }
     });
     port
+}
+
+/// Asks over TLS, as a browser that trusts the rig's authority: what came, or why the handshake failed.
+pub(crate) async fn ask_tls(host: &str) -> Result<String, String> {
+    let host = host.to_owned();
+    tokio::task::spawn_blocking(move || blocking_tls(&host)).await.expect("not cancelled")
+}
+
+fn blocking_tls(host: &str) -> Result<String, String> {
+    use std::io::{Read as _, Write as _};
+
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    let front = std::env::var("PAAS_TEST_AWS_FRONT_TLS").expect("not run: no AWS front door (PAAS_TEST_AWS_FRONT_TLS)");
+    let authority = std::env::var("PAAS_TEST_AWS_CA").expect("not run: no authority (PAAS_TEST_AWS_CA)");
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority).expect("the authority") {
+        roots.add(certificate.expect("a certificate")).expect("an authority");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    let name = host.to_owned().try_into().expect("a name");
+    let mut session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
+    let address = front.trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let mut socket = std::net::TcpStream::connect(address).expect("the front door");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    let mut stream = rustls::Stream::new(&mut session, &mut socket);
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !whole(&answer) {
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&part[..read]),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
 }
