@@ -48,7 +48,6 @@ fn certificates(app: &str, custom: &[&Domain]) {
     if managed.is_empty() {
         return;
     }
-    ui::line("\n");
     ui::header(&format!("{} Certificates", ui::app(app)));
     for domain in managed {
         let reason = domain.acm_status_reason.as_ref().map_or(String::new(), |reason| format!(". {reason}"));

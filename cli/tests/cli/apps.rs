@@ -129,6 +129,27 @@ fn maintenance_on_and_off() {
 }
 
 #[test]
+fn what_is_to_be_done_for_a_certificate_is_shown() {
+    let (stub, paas) = hello();
+    let (mut pending, mut ok) = (domain("www.example.com", "custom"), domain("example.org", "custom"));
+    pending["acm_status"] = json!("pending");
+    pending["acm_status_reason"] = json!("Make this DNS record, and keep it: _a.www.example.com CNAME _b.example.net");
+    ok["acm_status"] = json!("ok");
+    stub.answers("GET /apps/hello/domains", json!([domain("hello.localhost", "heroku"), pending, ok]));
+    paas.run("domains -a hello").shows(
+        "=== hello Heroku Domain\n\nhello.localhost\n\n\n=== hello Custom Domains\n\n\
+         \x20 Domain Name       DNS Record Type   DNS Target        SNI Endpoint\n\
+         \x20────────────────────────────────────────────────────────────────────\n\
+         \x20 www.example.com   CNAME             hello.localhost\n\
+         \x20 example.org       ALIAS or ANAME    hello.localhost\n\n\
+         === hello Certificates\n\n\
+         www.example.com: pending. Make this DNS record, and keep it: _a.www.example.com CNAME _b.example.net\n\
+         example.org: ok\n",
+        "",
+    );
+}
+
+#[test]
 fn domains_are_listed_added_removed() {
     let (stub, paas) = hello();
     let all = json!([
