@@ -3,6 +3,7 @@
 Stock ministack checks ECS calls against the cluster's ARN, knows no ecs:cluster key, never asks for iam:PassRole, and leaves /v2/ (the
 registry) open. Here, as AWS's service authorization reference has it: RunTask on the task definition, services on the service,
 StopTask, DescribeTasks and ExecuteCommand on the task, ecs:cluster is set; ELBv2 calls that name a rule or tag something on that ARN;
+DescribeRepositories and the tags of a repository on that repository;
 RegisterTaskDefinition and RunTask's role overrides need iam:PassRole with iam:PassedToService; registry writes need the password of
 GetAuthorizationToken, reads stay open for the engine's pulls.
 """
@@ -52,6 +53,10 @@ def extract(service, method, path, headers, body, params, region, account):
         for key in ("RuleArn", "RuleArns.member.1", "ResourceArns.member.1"):
             if params.get(key):
                 return first(params[key])
+    if service == "ecr" and parsed(body).get("resourceArn"):
+        return parsed(body)["resourceArn"]
+    if service == "ecr" and (names := parsed(body).get("repositoryNames")):
+        return f"arn:aws:ecr:{region}:{account}:repository/{names[0]}"
     return stock_extract(service, method, path, headers, body, params, region, account)
 
 
