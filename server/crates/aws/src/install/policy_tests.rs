@@ -132,8 +132,8 @@ fn the_execution_role_fits_task_definitions() {
         ("ecr:GetAuthorizationToken", "*"),
         ("ecr:GetDownloadUrlForLayer", "repository/paas-${Installation}-*"),
         ("kms:Decrypt", "${Key.Arn}"),
-        ("logs:CreateLogStream", "${LogGroup.Arn}"),
-        ("logs:PutLogEvents", "${LogGroup.Arn}"),
+        ("logs:CreateLogStream", "log-group:/paas/${Installation}/dynos:*"),
+        ("logs:PutLogEvents", "log-group:/paas/${Installation}/dynos:*"),
         ("secretsmanager:GetSecretValue", "secret:paas/${Installation}/*"),
     ];
     let mut found = BTreeMap::new();

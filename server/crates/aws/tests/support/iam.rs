@@ -69,29 +69,31 @@ impl World {
         Self { root, wish, stack, server }
     }
 
-    /// Applies the template with another text in some place, as whoever edits a policy would.
-    pub async fn edited(&self, from: &str, to: &str) {
-        let body = template();
-        assert!(body.contains(from), "{from} is not in the template");
+    /// Applies the template with this action taken from the server's policy.
+    pub async fn without(&self, action: &str) {
+        let policy = paas_aws::install::policy("server").to_string();
+        assert!(policy.contains(&format!("\"{action}\"")), "{action} is not in the policy");
+        // A name that no call has, so that a list of one stays a list.
+        let body = template().replace(&format!("\"{action}\""), "\"sts:GetCallerIdentity\"");
         let account = Sdk::with_config(self.root.clone());
         let owner = account.account_id().await.expect("the account");
         let parameters = Parameters::decide(&self.wish, &owner, Some(&self.stack)).expect("parameters");
-        account
-            .propose(&self.wish.stack, "edited", false, &body.replace(from, to), &parameters)
-            .await
-            .expect("proposed");
+        let name = parameters.proposal_name(&body);
+        account.propose(&self.wish.stack, &name, false, &body, &parameters).await.expect("proposed");
         loop {
-            let proposal = account.proposal(&self.wish.stack, "edited").await.expect("a proposal");
+            let proposal = account.proposal(&self.wish.stack, &name).await.expect("a proposal");
             assert_ne!(proposal.status, "FAILED", "{}", proposal.reason);
             if proposal.can_run {
                 break;
             }
             tokio::time::sleep(PACE.poll).await;
         }
-        account.execute(&self.wish.stack, "edited").await.expect("started");
+        account.execute(&self.wish.stack, &name).await.expect("started");
         for _ in 0..200 {
             let stack = account.stack(&self.wish.stack).await.expect("the stack").expect("a stack");
-            if stack.status == "UPDATE_COMPLETE" {
+            if stack.status == "UPDATE_COMPLETE"
+                && account.template(&self.wish.stack).await.expect("a template") == body
+            {
                 return;
             }
             tokio::time::sleep(PACE.poll).await;
