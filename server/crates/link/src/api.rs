@@ -110,7 +110,7 @@ pub trait LinkEvents: Send + Sync + 'static {
     async fn connected(&self, dyno: &LinkedDyno);
 
     /// Its command starts, knowing itself by this name: another than [`LinkedDyno::name`] when the slot was told
-    /// too late.
+    /// too late, and then the one it has from here on. May come again after a cut.
     async fn started(&self, dyno: &LinkedDyno, name: &DynoName);
 
     /// Its next lines. Taken over once this answers `Ok`: then the dyno forgets them.

@@ -155,7 +155,8 @@ async fn take(session: &Session, frame: FromDyno, events: &dyn LinkEvents) -> Re
         FromDyno::Hello(_) => return Err(Cut::Order),
         FromDyno::Started { name } => {
             let name: DynoName = name.parse().map_err(|_| Cut::Order)?;
-            events.started(&session.who, &name).await;
+            events.started(&session.who(), &name).await;
+            session.call(None, Some(&name));
         }
         FromDyno::Lines(lines) => take_lines(session, lines, events).await?,
         FromDyno::Output { offset, bytes } => {
@@ -204,12 +205,12 @@ async fn take_lines(session: &Session, frame: Lines, events: &dyn LinkEvents) ->
     let (before, at, number) = (first.at, last.at, last.number);
     if first.number > known + 1 {
         let gap = Gap { lines: known + 1..=first.number - 1, after: last_line, before: Some(before) };
-        events.gap(&session.who, gap).await;
+        events.gap(&session.who(), gap).await;
         // Said once, also when the lines have to come again.
         session.state().lines = first.number - 1;
     }
     let kept = (session.one_off.is_some() && !session.attached).then(|| lines.clone());
-    events.lines(&session.who, lines).await.map_err(Cut::Store)?;
+    events.lines(&session.who(), lines).await.map_err(Cut::Store)?;
     let mut state = session.state();
     (state.lines, state.last_line) = (number, Some(at));
     for line in kept.iter().flatten() {
@@ -231,10 +232,10 @@ async fn take_exit(session: &Session, exit: Exit, events: &dyn LinkEvents) -> Re
     }
     if exit.lines > known {
         session.state().lines = exit.lines;
-        events.gap(&session.who, Gap { lines: known + 1..=exit.lines, after, before: None }).await;
+        events.gap(&session.who(), Gap { lines: known + 1..=exit.lines, after, before: None }).await;
     }
     if known_exit.is_none() {
-        events.exited(&session.who, exit.code).await;
+        events.exited(&session.who(), exit.code).await;
     }
     session.end(Some(exit.code));
     Ok(())
@@ -290,10 +291,11 @@ mod tests {
             input_next: 0,
         };
         let (app, dyno) = (AppId::new(), DynoId::new());
-        let who = LinkedDyno { app, dyno: dyno.clone(), task: "task".into(), name: "run.1".parse().expect("a name") };
+        let linked =
+            LinkedDyno { app, dyno: dyno.clone(), task: "task".into(), name: "run.1".parse().expect("a name") };
         let kept = Arc::new(Kept::new(1 << 20));
         let options = HubOptions::new(LinkKey::new(&[0; 32], InstallId::random()));
-        (Arc::new(Session::new(who, Some(dyno), &hello, &options, kept.clone())), kept)
+        (Arc::new(Session::new(linked, Some(dyno), &hello, &options, kept.clone())), kept)
     }
 
     /// Says these bytes and hangs up.
@@ -364,6 +366,22 @@ mod tests {
         let (cut, heard, _) = say(false, &wire);
         assert!(matches!(cut, Cut::Io(_)), "{cut}");
         assert_eq!((*heard.lines.lock().expect("lock"), *heard.lost.lock().expect("lock")), (17, 13));
+    }
+
+    #[tokio::test]
+    async fn a_dyno_is_called_what_its_command_was_told_but_never_what_another_is() {
+        let (session, _) = session(false);
+        let named = |text: &str| text.parse::<DynoName>().expect("a name");
+        for (started, called) in
+            [("run.1", "run.1"), ("run.2", "run.1"), ("web.54321", "run.1"), ("run.54321", "run.54321")]
+        {
+            session.call(None, Some(&named(started)));
+            assert_eq!(session.who().name, named(called), "{started}");
+        }
+        session.call(Some(&named("run.3")), None);
+        assert_eq!(session.who().name, named("run.3"));
+        session.call(Some(&named("run.3")), Some(&named("run.12345")));
+        assert_eq!(session.who().name, named("run.12345"));
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Inner {
         admitted: Admitted,
         end: &CancellationToken,
     ) {
-        let Some(session) = self.session(hello, admitted) else { return };
+        let Some(session) = self.session(hello, &admitted) else { return };
         session.take_over(end);
         // The connection before this one finishes what it is at, so that the numbers below are right.
         let Ok(_turn) = timeout(TURN_WITHIN, session.turn.lock()).await else {
@@ -219,12 +219,14 @@ impl Inner {
         };
         if session.resume(hello).is_err() {
             // It speaks of bytes that this hub does not have: it starts anew, as with a server that restarted.
-            tracing::warn!(dyno = %session.who.name, "a link could not be resumed");
+            tracing::warn!(dyno = %admitted.name, "a link could not be resumed");
             session.leave(end);
             self.strike(&session);
             session.lose();
             return;
         }
+        session.call(Some(&admitted.name), hello.started_as.parse().ok().as_ref());
+        let who = session.who();
         let (lines, output, attachments) = {
             let state = session.state();
             (state.lines, state.output.received(), state.attachments)
@@ -233,8 +235,7 @@ impl Inner {
             // Whoever was attached went with another hub: unless they come again, nobody does.
             session.hang_up_after(self.options.hang_up_after);
         }
-        let welcome =
-            Welcome { version: VERSION, name: session.who.name.to_string(), lines_taken: lines, output_next: output };
+        let welcome = Welcome { version: VERSION, name: who.name.to_string(), lines_taken: lines, output_next: output };
         let mut out = Vec::new();
         FromHub::Welcome(welcome).put(&mut out);
         let sent = async {
@@ -242,16 +243,16 @@ impl Inner {
             stream.flush().await
         };
         if matches!(timeout(STRANGER_WITHIN, sent).await, Ok(Ok(()))) {
-            self.events.connected(&session.who).await;
+            self.events.connected(&who).await;
             let halves = tokio::io::split(stream);
             let said = (Said::welcome(lines, 0), &self.room);
             let cut = serve(&session, halves, said, &*self.events, end).await;
-            self.events.disconnected(&session.who).await;
+            self.events.disconnected(&session.who()).await;
             match cut {
                 Cut::Io(_) | Cut::Silent | Cut::Replaced => {
-                    tracing::debug!(app = %session.who.app, dyno = %session.who.name, %cut, "a link ended");
+                    tracing::debug!(app = %who.app, dyno = %who.name, %cut, "a link ended");
                 }
-                cut => tracing::warn!(app = %session.who.app, dyno = %session.who.name, %cut, "a link was cut"),
+                cut => tracing::warn!(app = %who.app, dyno = %who.name, %cut, "a link was cut"),
             }
         }
         if session.leave(end) {
@@ -267,7 +268,7 @@ impl Inner {
     }
 
     /// What is known of this dyno, or a new page for it.
-    fn session(self: &Arc<Self>, hello: &Hello, admitted: Admitted) -> Option<Arc<Session>> {
+    fn session(self: &Arc<Self>, hello: &Hello, admitted: &Admitted) -> Option<Arc<Session>> {
         let mut book = self.book();
         if let Some(session) = book.sessions.get(&hello.task) {
             return Some(session.clone());
@@ -282,8 +283,9 @@ impl Inner {
         }
         let one_off = (!hello.dyno.is_empty()).then(|| admitted.dyno.clone());
         let app = hello.app.parse().ok()?;
-        let who = LinkedDyno { app, dyno: admitted.dyno, task: hello.task.clone(), name: admitted.name };
-        let session = Session::new(who, one_off.clone(), hello, &self.options, self.kept.clone());
+        let (dyno, name) = (admitted.dyno.clone(), admitted.name.clone());
+        let linked = LinkedDyno { app, dyno, task: hello.task.clone(), name };
+        let session = Session::new(linked, one_off.clone(), hello, &self.options, self.kept.clone());
         {
             let mut state = session.state();
             state.lines = state.lines.max(admitted.lines_stored);
@@ -304,7 +306,7 @@ impl Inner {
     /// Forgets a dyno.
     fn strike(&self, session: &Arc<Session>) {
         let mut book = self.book();
-        let task = &session.who.task;
+        let task = session.task();
         if book.sessions.get(task).is_some_and(|known| Arc::ptr_eq(known, session)) {
             book.sessions.remove(task);
             if let Some(dyno) = &session.one_off {
@@ -474,7 +476,7 @@ mod tests {
         let id = DynoId::new();
         let hello = Hello { dyno: id.to_string(), ..hello(&app, "") };
         let admitted = Admitted { dyno: id.clone(), name: "run.1".parse().expect("a name"), lines_stored: 0 };
-        let session = hub.inner.session(&hello, admitted).expect("room");
+        let session = hub.inner.session(&hello, &admitted).expect("room");
         session.state().output.append(b"text\n");
         let mut attached = hub.attach(&id).await.expect("known");
         let mut read = [0; 5];

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use paas_domain::{DynoId, Timestamp};
+use paas_domain::{DynoId, DynoName, Timestamp};
 use paas_link_frames::{FromHub, Hello, MAX_BYTES, NotThere, SendBuffer, WINDOW};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -14,9 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::output::{Kept, Output};
 use crate::{HubOptions, LinkedDyno};
 
+/// The numbers that launchers choose from ([`paas_link_frames::fallback_name`]).
+const OWN_SLOTS: std::ops::Range<u32> = 10_000..100_000;
+
 /// One dyno.
 pub(crate) struct Session {
-    pub(crate) who: LinkedDyno,
+    /// Who it is, with the name that it was first let in with.
+    linked: LinkedDyno,
     /// Whether it is a one-off dyno, whose output is kept.
     pub(crate) one_off: Option<DynoId>,
     /// Whether it was started for somebody to attach.
@@ -31,6 +35,8 @@ pub(crate) struct Session {
 }
 
 pub(crate) struct State {
+    /// What it is called by now.
+    name: DynoName,
     /// The connection that speaks for it; cancelled when a newer one does.
     connection: Option<CancellationToken>,
     /// Since when it has none.
@@ -67,7 +73,7 @@ pub(crate) struct Said {
 
 impl Session {
     pub(crate) fn new(
-        who: LinkedDyno,
+        linked: LinkedDyno,
         one_off: Option<DynoId>,
         hello: &Hello,
         options: &HubOptions,
@@ -75,6 +81,7 @@ impl Session {
     ) -> Self {
         let attached = hello.attach && one_off.is_some();
         let state = State {
+            name: linked.name.clone(),
             connection: None,
             without_link: None,
             lost: false,
@@ -91,7 +98,7 @@ impl Session {
             exit: None,
         };
         Self {
-            who,
+            linked,
             attached,
             one_off,
             say: Notify::new(),
@@ -103,6 +110,27 @@ impl Session {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn task(&self) -> &str {
+        &self.linked.task
+    }
+
+    /// Who it is by now.
+    pub(crate) fn who(&self) -> LinkedDyno {
+        LinkedDyno { name: self.state().name.clone(), ..self.linked.clone() }
+    }
+
+    /// It was let in as `admitted`, and its command knows itself as `started`. Where both differ it is the command's
+    /// name if it is one that a launcher gives itself: never another dyno's slot.
+    pub(crate) fn call(&self, admitted: Option<&DynoName>, started: Option<&DynoName>) {
+        let own = started.filter(|name| {
+            Some(*name) == admitted
+                || (name.process_type == self.linked.name.process_type && OWN_SLOTS.contains(&name.slot))
+        });
+        if let Some(name) = own.or(admitted) {
+            self.state().name = name.clone();
+        }
     }
 
     /// A new connection speaks for this dyno, and an older one no more.
