@@ -28,23 +28,11 @@ fn drivers(aws: &Aws, ledger: &Arc<MemoryLedger>) -> (CloudWatchLogs, ObjectOutp
     (logs, ObjectOutputs::new(bucket(aws).expect("a bucket")))
 }
 
-/// The emulator asks nobody who makes a bucket.
-async fn make_bucket(aws: &Aws) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(support::registry()).await.expect("not run: no AWS emulator");
-    let (name, host) = (&aws.foundation.bucket, support::registry());
-    let request = format!("PUT /{name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-}
-
 impl LogBench for AwsBench {
     async fn new() -> Self {
         let aws = support::account(&InstallId::random()).await;
         aws.logs.create_log_group().log_group_name(&aws.foundation.log_group).send().await.expect("a log group");
-        make_bucket(&aws).await;
+        support::make_bucket(&aws).await;
         let ledger = Arc::new(MemoryLedger::default());
         let (logs, outputs) = drivers(&aws, &ledger);
         Self { aws, ledger, logs, outputs }

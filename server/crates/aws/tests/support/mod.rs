@@ -61,3 +61,15 @@ pub fn foundation(install: &InstallId) -> Foundation {
 pub async fn account(install: &InstallId) -> Aws {
     Aws::new(options(), foundation(install), install.clone()).await
 }
+
+/// Makes the foundation's bucket. The emulator asks nobody who does.
+pub async fn make_bucket(aws: &Aws) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(registry()).await.expect("not run: no AWS emulator");
+    let (name, host) = (&aws.foundation.bucket, registry());
+    let request = format!("PUT /{name} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
