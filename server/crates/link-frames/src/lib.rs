@@ -7,14 +7,16 @@
 //! numbers big-endian, texts and bytes behind a `u16` or `u32` length or up to the frame's end.
 
 mod buffer;
+mod codec;
 pub mod env;
 mod frame;
 mod name;
 
 pub use buffer::{NotThere, SendBuffer};
+pub use codec::{header, take};
 pub use frame::{
     Exit, FrameError, FromDyno, FromHub, HEADER, Hello, Line, Lines, MAX_BYTES, MAX_FRAME, MAX_HELLO, MAX_LINE,
-    MAX_LINES, Stream, Welcome, header, take,
+    MAX_LINES, Stream, Welcome,
 };
 pub use name::{fallback_name, task_id};
 
