@@ -26,7 +26,7 @@ pub mod sizes;
 pub use account::{Aws, AwsOptions};
 pub use alb::AlbIngress;
 pub use call::{Call, Family};
-pub use ecs::{EcsOptions, EcsRuntime, LinkAddress, Timing};
+pub use ecs::{Capacity, EcsOptions, EcsRuntime, LinkAddress, Timing};
 pub use error::{AwsError, Kind};
 pub use events::{Event, Events, Happened};
 pub use foundation::Foundation;

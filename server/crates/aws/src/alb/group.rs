@@ -35,6 +35,18 @@ pub(super) fn tags(install: &InstallId, app: Option<&AppId>) -> Vec<Tag> {
     tags
 }
 
+fn attributes(affinity: bool) -> Vec<TargetGroupAttribute> {
+    let of = |key: &str, value: &str| TargetGroupAttribute::builder().key(key).value(value).build();
+    let mut attributes = vec![of("deregistration_delay.timeout_seconds", DRAIN_S)];
+    if affinity {
+        let day = "86400";
+        attributes.push(of("stickiness.enabled", "true"));
+        attributes.push(of("stickiness.type", "lb_cookie"));
+        attributes.push(of("stickiness.lb_cookie.duration_seconds", day));
+    }
+    attributes
+}
+
 /// A group's name: at most 32 characters, the same every time.
 fn name(install: &InstallId, app: &AppId, process_type: &ProcessType) -> String {
     let text = process_type.as_str();
@@ -73,10 +85,10 @@ impl AlbIngress {
             Err(error) => return Err(error.into()),
         };
         let arn = arn.ok_or_else(|| PortError::transient(&doing, "AWS did not say its ARN"))?;
-        let drain = TargetGroupAttribute::builder().key("deregistration_delay.timeout_seconds").value(DRAIN_S).build();
+        let attributes = attributes(self.affinity);
         let modify = || {
             let modify = self.aws.elb.modify_target_group_attributes().target_group_arn(&arn);
-            modify.attributes(drain.clone()).send()
+            modify.set_attributes(Some(attributes.clone())).send()
         };
         self.patiently(Call::ModifyTargetGroupAttributes, app, &doing, modify).await?;
         let key = (app.clone(), process_type.clone());

@@ -70,6 +70,8 @@ pub struct AlbIngress {
     making: Mutex<()>,
     /// Route 53 takes one change of a zone at a time.
     zone: Mutex<()>,
+    /// Whether a client keeps its dyno.
+    affinity: bool,
 }
 
 impl AlbIngress {
@@ -84,7 +86,15 @@ impl AlbIngress {
     pub fn with_quotas(aws: Aws, ledger: Arc<dyn Ledger>, quotas: Quotas) -> Self {
         let terms = Terms { quotas, app_domain: aws.foundation.app_domain.clone() };
         let lanes = (0..LANES).map(|_| Mutex::new(())).collect();
-        Self { aws, ledger, terms, lanes, writing: Mutex::default(), making: Mutex::default(), zone: Mutex::default() }
+        let (writing, making, zone) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { aws, ledger, terms, lanes, writing, making, zone, affinity: false }
+    }
+
+    /// The same where a client's later requests go to the dyno of its first, as with Heroku's session affinity: by a
+    /// cookie of the balancer that lasts a day. Holds for groups that are made from now on.
+    #[must_use]
+    pub fn with_session_affinity(self) -> Self {
+        Self { affinity: true, ..self }
     }
 
     /// The app's turn.

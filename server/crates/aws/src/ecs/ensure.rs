@@ -1,9 +1,9 @@
 //! One pass over a process type: look, plan, ask ECS for one change.
 
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, DeploymentCircuitBreaker,
-    DeploymentConfiguration, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags, ThresholdConfiguration,
-    ThresholdType,
+    AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, CapacityProviderStrategyItem,
+    DeploymentCircuitBreaker, DeploymentConfiguration, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
+    ThresholdConfiguration, ThresholdType,
 };
 use paas_domain::{AppId, ConfigVars, Generation, ProcessType};
 use paas_ports::{Observed, PortError, Progress, SecretKey, SecretVars, ServiceSpec};
@@ -14,7 +14,7 @@ use super::definition::{Making, fingerprint, link_env, tag};
 use super::note::{self, Definition, Note};
 use super::plan::{Step, There, Wanted, plan};
 use super::sight::Service;
-use super::{Inner, once};
+use super::{Capacity, Inner, once};
 use crate::{AwsError, Call, Kind};
 
 /// How many tasks in a row may fail before ECS itself gives a deployment up: our own decision comes at the first one,
@@ -226,7 +226,8 @@ impl Inner {
             .service_name(name)
             .task_definition(definition)
             .desired_count(i32::from(spec.quantity.get()))
-            .launch_type(LaunchType::Fargate)
+            .set_launch_type((self.capacity == Capacity::OnDemand).then_some(LaunchType::Fargate))
+            .set_capacity_provider_strategy(strategy(self.capacity))
             .deployment_configuration(rolling)
             .network_configuration(self.network())
             .availability_zone_rebalancing(AvailabilityZoneRebalancing::Disabled)
@@ -374,4 +375,15 @@ fn service_error(error: AwsError) -> PortError {
         return PortError::transient(error.doing, error.message);
     }
     error.into()
+}
+
+/// On Spot, the first dyno and one in five on demand. AWS takes either this or a launch type.
+fn strategy(capacity: Capacity) -> Option<Vec<CapacityProviderStrategyItem>> {
+    let item = |name: &str, base, weight| {
+        CapacityProviderStrategyItem::builder().capacity_provider(name).base(base).weight(weight).build().ok()
+    };
+    match capacity {
+        Capacity::OnDemand => None,
+        Capacity::Spot => [item("FARGATE", 1, 1), item("FARGATE_SPOT", 0, 4)].into_iter().collect(),
+    }
 }

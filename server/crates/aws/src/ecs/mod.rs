@@ -107,6 +107,17 @@ impl Default for Timing {
     }
 }
 
+/// What services take their dynos from. One-off dynos never run on Spot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capacity {
+    /// Fargate at its full price.
+    #[default]
+    OnDemand,
+    /// Fargate Spot for four dynos in five, taken away at two minutes' notice; the first of each service and one in
+    /// five stay on demand, so that a service never stands without any. Decided when a service is made.
+    Spot,
+}
+
 /// The runtime driver of AWS. Dropping it leaves every dyno as it is.
 #[derive(Clone)]
 pub struct EcsRuntime {
@@ -116,6 +127,7 @@ pub struct EcsRuntime {
 pub(crate) struct Inner {
     aws: Aws,
     options: EcsOptions,
+    capacity: Capacity,
     world: World,
     /// One pass at a time over each app.
     passes: Mutex<HashMap<AppId, Arc<tokio::sync::Mutex<()>>>>,
@@ -127,8 +139,14 @@ impl EcsRuntime {
     /// The driver of this account.
     #[must_use]
     pub fn new(aws: Aws, options: EcsOptions) -> Self {
-        let inner = Inner { aws, options, world: World::default(), passes: Mutex::default(), apps: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        Self::on(Capacity::default(), aws, options)
+    }
+
+    /// The same on other capacity.
+    #[must_use]
+    pub fn on(capacity: Capacity, aws: Aws, options: EcsOptions) -> Self {
+        let (world, passes, apps) = (World::default(), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { aws, options, capacity, world, passes, apps }) }
     }
 
     /// Takes over what an event says and wakes the core. Events of others are passed over; they may come twice and in

@@ -86,7 +86,19 @@ pub fn next_steps(talk: &dyn Talk, wish: &Wish, stack: &Stack) {
         output("ServerInstanceProfile"),
         output("ServerSecurityGroup")
     ));
-    talk.tell(&format!("       AWS_REGION={} paas-server serve --platform aws --stack {}", wish.region, wish.stack));
+    talk.tell(&format!(
+        "       AWS_REGION={} paas-server serve --platform aws --stack {} --data /var/lib/paas \\",
+        wish.region, wish.stack
+    ));
+    // As the security group has them.
+    talk.tell("         --api-port 443 --rendezvous-port 7443 --link-port 8443");
+    if !output("DatabaseSecretArn").is_empty() {
+        talk.tell(&format!(
+            "       with PAAS_DATABASE=postgres://USER:PASSWORD@{}/paas; user and password are in the secret {}",
+            output("DatabaseEndpoint"),
+            output("DatabaseSecretArn")
+        ));
+    }
     step("Run this command again whenever you like: it changes what is different, and nothing else".to_owned());
 }
 
