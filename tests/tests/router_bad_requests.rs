@@ -52,21 +52,35 @@ impl World {
         self.reached.load(Ordering::SeqCst)
     }
 
-    /// Sends bytes that no dyno may see a request of, and checks that the answer is `status` and the end.
+    /// Sends bytes that no dyno may see a request of, and checks that the answer is `status` and the end, within a
+    /// second. Other tests run on the same cores, so that one late answer says nothing; bytes that take long do so
+    /// every time.
     async fn refused(&self, status: &[u16], bytes: impl AsRef<[u8]>) {
+        let mut took = Vec::new();
+        while took.len() < 4 {
+            took.push(self.refused_in(status, bytes.as_ref()).await);
+            if took.last().is_some_and(|took| *took < Duration::from_secs(1)) {
+                return;
+            }
+        }
+        panic!("{:?} took {took:?}", String::from_utf8_lossy(bytes.as_ref()));
+    }
+
+    async fn refused_in(&self, status: &[u16], bytes: &[u8]) -> Duration {
         let before = self.reached();
-        let shown = String::from_utf8_lossy(bytes.as_ref()).into_owned();
+        let shown = String::from_utf8_lossy(bytes).into_owned();
         let began = Instant::now();
         let mut peer = self.rig.connect().await;
-        peer.send(bytes.as_ref()).await;
+        peer.send(bytes).await;
         // Were the connection left open, this would be answered.
         peer.send(format!("GET /smuggled HTTP/1.1\r\nHost: {VICTIM}\r\n\r\n")).await;
         let reply = peer.reply().await;
         assert!(status.contains(&reply.status), "{shown:?}: {reply:?}");
         assert_eq!(reply.header("connection"), Some("close"), "{shown:?}");
         assert!(peer.closes().await, "{shown:?}: the connection stays open");
-        assert!(began.elapsed() < Duration::from_secs(1), "{shown:?} took {:?}", began.elapsed());
+        let took = began.elapsed();
         assert_eq!(self.reached(), before, "{shown:?} reached a dyno");
+        took
     }
 
     /// Bytes whose body is bad: the dyno may see the head, but never a second request.

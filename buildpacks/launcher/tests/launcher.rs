@@ -116,7 +116,7 @@ fn on_a_terminal_the_command_may_read() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("script is installed");
+        .expect("not run: no script (bsdutils)");
     let mut stdin = child.stdin.take().expect("piped");
     std::io::Write::write_all(&mut stdin, b"hello\n").expect("writes");
     let until = Instant::now() + Duration::from_secs(10);

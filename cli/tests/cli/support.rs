@@ -233,8 +233,11 @@ impl Paas {
     }
 
     pub(crate) fn git(&self, line: &str) -> String {
-        let output =
-            Command::new("git").args(line.split_whitespace()).current_dir(self.home.path()).output().expect("git");
+        let output = Command::new("git")
+            .args(line.split_whitespace())
+            .current_dir(self.home.path())
+            .output()
+            .expect("not run: no git");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 }
