@@ -1,10 +1,11 @@
 //! A canary in the config vars: after everything that an app lives through, it is nowhere but in the app.
 //!
 //! The server and its router log everything there is to log meanwhile (`RUST_LOG=trace`; a few foreign crates that
-//! would write down what they carry are kept to warnings by the server itself). Looked at are: every log and file of the data folder, with the database and its write-ahead log; every object of the git repositories;
-//! every image as `docker save` gives it, down to its base; every container's files and log, and every volume; what
-//! the engine tells about each of them; and what the commands printed. Each look also has to find something that is
-//! there, or it has looked at nothing.
+//! would write down what they carry are kept to warnings by the server itself). Looked at are: every log and file of
+//! the data folder, with the database and its write-ahead log; every object of the git repositories; every image as
+//! `docker save` gives it, down to its base; every container's files and log, and every volume; what the engine
+//! tells about each of them; and what the commands printed. Each look at what the app made also has to find
+//! something that is there, or it has looked at nothing.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
