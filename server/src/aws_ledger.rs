@@ -35,10 +35,7 @@ pub struct CertificateShown {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn certificates(
-    uow: &mut Uow,
-    app: &AppScope,
-) -> Result<BTreeMap<HostName, CertificateShown>, StoreError> {
+pub async fn certificates(uow: &mut Uow, app: &AppScope) -> Result<BTreeMap<HostName, CertificateShown>, StoreError> {
     let mut shown = BTreeMap::new();
     for row in uow.aws_rows_of(app, CERTIFICATE).await? {
         let host = row.name.parse().map_err(|_| StoreError::Corrupt("host name"))?;

@@ -56,6 +56,8 @@ pub struct Settings {
     pub git_host: String,
     /// What follows an app's name in its own host name: `localhost`.
     pub app_domain: String,
+    /// `http` or `https`: what apps' URLs start with.
+    pub app_scheme: &'static str,
     /// The port that apps' URLs show; none when it is the scheme's own.
     pub app_port: Option<u16>,
     /// Host and port where clients of `run` meet their dynos.
@@ -84,6 +86,7 @@ impl Settings {
             api_url: api_url.to_owned(),
             git_host: git_host.to_owned(),
             app_domain: app_domain.to_owned(),
+            app_scheme: "http",
             app_port,
             rendezvous,
             build_timeout: Duration::from_secs(15 * 60),
@@ -97,8 +100,8 @@ impl Settings {
     #[must_use]
     pub fn web_url(&self, hostname: &str) -> String {
         match self.app_port {
-            Some(port) => format!("http://{hostname}:{port}/"),
-            None => format!("http://{hostname}/"),
+            Some(port) => format!("{}://{hostname}:{port}/", self.app_scheme),
+            None => format!("{}://{hostname}/", self.app_scheme),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::hmac;
 use paas_store::MasterKey;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Ports {
     pub http: u16,
     /// The rendezvous of `run`.
     pub rendezvous: u16,
+    /// Where dynos on AWS call.
+    pub link: u16,
 }
 
 impl DataFolder {
@@ -104,6 +107,18 @@ impl DataFolder {
         write_secret(&self.admin_key_file(), format!("{key}\n").as_bytes())
     }
 
+    /// A key of 32 bytes for one purpose, derived from the encryption key: every server that has that one has this.
+    ///
+    /// # Errors
+    /// When the encryption key is not there or may be read by others.
+    pub fn derived_key(&self, purpose: &str) -> io::Result<[u8; 32]> {
+        let path = self.path("encryption.key");
+        refuse_readable(&path)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &fs::read(path)?);
+        let tag = hmac::sign(&key, purpose.as_bytes());
+        <[u8; 32]>::try_from(tag.as_ref()).map_err(io::Error::other)
+    }
+
     /// The ports of an installation that has started before. Writes nothing: others may ask while it starts.
     ///
     /// # Errors
@@ -116,17 +131,18 @@ impl DataFolder {
     ///
     /// # Errors
     /// When no port is free or the file cannot be written.
-    pub fn ports(&self, wished: [Option<u16>; 3]) -> io::Result<Ports> {
+    pub fn ports(&self, wished: [Option<u16>; 4]) -> io::Result<Ports> {
         let path = self.path("ports.json");
         let kept = self.known_ports().ok();
-        // All held at once, so that the three differ.
+        // All held at once, so that they differ.
         let free: Vec<TcpListener> =
-            (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+            (0..4).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
         let free = |at: usize| free[at].local_addr().map(|address| address.port());
         let ports = Ports {
             api: wished[0].or(kept.map(|p| p.api)).map_or_else(|| free(0), Ok)?,
             http: wished[1].or(kept.map(|p| p.http)).map_or_else(|| free(1), Ok)?,
             rendezvous: wished[2].or(kept.map(|p| p.rendezvous)).map_or_else(|| free(2), Ok)?,
+            link: wished[3].or(kept.map(|p| p.link)).map_or_else(|| free(3), Ok)?,
         };
         if kept != Some(ports) {
             write_secret(&path, &serde_json::to_vec(&ports)?)?;
@@ -182,9 +198,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let data = DataFolder::open(folder.path()).expect("opens");
         assert!(data.known_ports().is_err());
-        let first = data.ports([None, None, None]).expect("free ports");
+        let first = data.ports([None; 4]).expect("free ports");
         assert_eq!(data.known_ports().expect("kept"), first);
-        assert_eq!(data.ports([None, None, None]).expect("kept"), first);
-        assert_eq!(data.ports([Some(5000), None, None]).expect("wished").api, 5000);
+        assert_eq!(data.ports([None; 4]).expect("kept"), first);
+        assert_eq!(data.ports([Some(5000), None, None, None]).expect("wished").api, 5000);
     }
 }

@@ -10,6 +10,7 @@ pub mod aws_ledger;
 pub mod crash_point;
 pub mod cx;
 pub mod data_folder;
+pub mod dyno_lines;
 pub mod env;
 pub mod git;
 pub mod install;

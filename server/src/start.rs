@@ -1,7 +1,9 @@
 //! Starting and stopping an installation: the folder, the keys, the drivers, the loops, the listeners.
 
+mod aws;
 mod down;
 mod first;
+mod local;
 mod platform;
 
 use std::io::{Read as _, Write as _};
@@ -21,12 +23,20 @@ pub use down::down;
 
 use crate::attach_lookup::AttachRows;
 use crate::crash_point::CrashPoints;
-use crate::cx::{Cx, Kicks, Parts, Settings};
-use crate::data_folder::{DataFolder, Ports};
+use crate::cx::{Cx, Kicks, Parts};
+use crate::data_folder::DataFolder;
 use crate::git::Repositories;
 use crate::local_ca::LocalCa;
-use crate::objects::Objects;
 use crate::rendezvous::Rendezvous;
+
+/// Where apps run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlatformKind {
+    /// Containers on this machine behind our own router.
+    Local,
+    /// Amazon ECS on Fargate behind shared load balancers.
+    Aws,
+}
 
 /// What `paas-server serve` is told.
 #[derive(clap::Args, Clone, Debug)]
@@ -52,6 +62,32 @@ pub struct Options {
     /// the Docker engine's socket
     #[arg(long, env = "PAAS_DOCKER_SOCKET", default_value = "/var/run/docker.sock")]
     pub docker_socket: PathBuf,
+    /// where apps run: on this machine, or in the AWS account that `paas install` has prepared
+    #[arg(long, env = "PAAS_PLATFORM", value_enum, default_value = "local")]
+    pub platform: PlatformKind,
+    /// the CloudFormation stack of `paas install` (AWS)
+    #[arg(long, env = "PAAS_STACK", default_value = "paas")]
+    pub stack: String,
+    /// push images to this host and port over plain HTTP instead of the account's own registry (AWS)
+    #[arg(long, env = "PAAS_AWS_REGISTRY", hide = true)]
+    pub aws_registry: Option<String>,
+    /// the address of this machine that dynos call for live logs and `run` (AWS); this machine's own in the VPC
+    /// unless said
+    #[arg(long, env = "PAAS_LINK_HOST")]
+    pub link_host: Option<std::net::IpAddr>,
+    /// the port of that address; a free one is chosen and kept unless said
+    #[arg(long, env = "PAAS_LINK_PORT")]
+    pub link_port: Option<u16>,
+    /// the address that API, git and `run` listen on besides loopback; put nothing between it and a trusted network
+    /// but a balancer
+    #[arg(long, env = "PAAS_LISTEN")]
+    pub listen: Option<std::net::IpAddr>,
+    /// the host name that clients reach API, git and `run` at
+    #[arg(long, env = "PAAS_HOST", default_value = "localhost")]
+    pub host: String,
+    /// the port that apps' URLs show, when they are not reached on 443 (AWS)
+    #[arg(long, env = "PAAS_APP_PORT")]
+    pub app_port: Option<u16>,
     /// the port of API and git; a free one is chosen and kept unless said
     #[arg(long, env = "PAAS_API_PORT")]
     pub api_port: Option<u16>,
@@ -70,6 +106,17 @@ pub struct Options {
     /// seconds that a web dyno may take to listen on its port (R10)
     #[arg(long, env = "PAAS_BOOT_TIMEOUT_S", default_value_t = 60)]
     pub boot_timeout_s: u64,
+}
+
+impl Options {
+    /// Where clients find API, git and `run`.
+    pub(crate) fn settings(&self, ports: &crate::data_folder::Ports) -> crate::cx::Settings {
+        let host = format!("{}:{}", self.host, ports.api);
+        // Beyond this machine a key must not travel in the clear.
+        let scheme = if self.host == "localhost" { "http" } else { "https" };
+        let rendezvous = (self.host.clone(), ports.rendezvous);
+        crate::cx::Settings::new(&format!("{scheme}://{host}"), &host, &self.app_domain, None, rendezvous)
+    }
 }
 
 /// Runs the platform until SIGTERM or SIGINT.
@@ -125,14 +172,24 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let data = DataFolder::open(&options.data).context("opening the data folder")?;
     let _only = data.lock().context("another server has this data folder")?;
     let key = data.master_key().context("reading the encryption key")?;
-    let ports = data.ports([options.api_port, options.http_port, options.rendezvous_port])?;
+    let ports = data.ports([options.api_port, options.http_port, options.rendezvous_port, options.link_port])?;
     let database = options.database.clone();
     let database = database.unwrap_or_else(|| format!("sqlite:{}", data.path("paas.db").display()));
     let store = Store::open(&database, key).await.context("opening the database")?;
-    let install = outside::task(first::installation(&store, &data, &options)).await.context("the first start")?;
+    let account = match options.platform {
+        PlatformKind::Local => None,
+        PlatformKind::Aws => Some(aws::account(&options).await?),
+    };
+    let wished = account.as_ref().map(|account| &account.install);
+    let install =
+        outside::task(first::installation(&store, &data, &options, wished)).await.context("the first start")?;
     let ca = LocalCa::open(data.path("ca"), &own_names(&options), Arc::new(SystemClock)).context("the certificate")?;
 
-    let drivers = platform::local(&options, &data, &ports, &install).await?;
+    let platform = match account {
+        None => local::open(&options, &data, &ports, &install).await?,
+        Some(account) => aws::open(&options, &data, &ports, account, &store, &ca).await?,
+    };
+    let drivers = platform.drivers;
     let cx = Cx::new(Parts {
         store,
         clock: Arc::new(SystemClock),
@@ -143,9 +200,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
         builder: drivers.builder,
         logs: drivers.logs,
         outputs: drivers.outputs,
-        objects: Objects::in_folder(data.path("objects"))?,
+        objects: drivers.objects,
         repositories: Repositories::new(data.path("git"))?,
-        settings: settings(&options, &ports),
+        settings: platform.settings,
         kicks: Kicks::default(),
         crash_points: crash_points(),
     });
@@ -158,18 +215,17 @@ async fn run(options: Options) -> anyhow::Result<()> {
     tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), stop.clone()));
     tasks.spawn(crate::others::run(cx.clone(), owner.clone(), stop.clone()));
     tasks.spawn(crate::reconcile::run(cx.clone(), owner, stop.clone()));
-    tasks.spawn(platform::kick_on_change(cx.clone(), drivers.changes, stop.clone()));
-    tasks.spawn(platform::store_router_lines(cx.clone(), drivers.router, stop.clone()));
+    (platform.loops)(cx.clone(), stop.clone(), &mut tasks);
 
     let health = axum::Router::new().route("/paas/health", axum::routing::get(|| async { "ok\n" }));
     let app = crate::api::router(cx.clone()).merge(crate::git::http::router(cx.clone())).merge(health);
     let https = Arc::new(ca.https_config().context("the certificate")?);
-    for listener in listeners(ports.api).await.context("the API's port")? {
+    for listener in listeners(ports.api, options.listen).await.context("the API's port")? {
         tasks.spawn(crate::listen::serve(listener, Arc::clone(&https), app.clone(), stop.clone()));
     }
     let meeting = Arc::new(ca.server_config().context("the certificate")?);
     let mut background = tokio::task::JoinSet::new();
-    for listener in listeners(ports.rendezvous).await.context("the rendezvous' port")? {
+    for listener in listeners(ports.rendezvous, options.listen).await.context("the rendezvous' port")? {
         let rendezvous = Rendezvous::new(Arc::clone(&cx.runtime), Arc::new(AttachRows(cx.clone())));
         background.spawn(rendezvous.serve(listener, Arc::clone(&meeting)));
     }
@@ -188,23 +244,19 @@ async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(options: &Options, ports: &Ports) -> Settings {
-    let host = format!("localhost:{}", ports.api);
-    Settings::new(
-        &format!("http://{host}"),
-        &host,
-        &options.app_domain,
-        Some(ports.http).filter(|port| *port != 80),
-        ("localhost".to_owned(), ports.rendezvous),
-    )
-}
-
 /// Names besides `localhost` that the certificate shows.
 fn own_names(options: &Options) -> Vec<String> {
-    match options.app_domain.as_str() {
+    let mut names = match options.app_domain.as_str() {
         "localhost" => Vec::new(),
         domain => vec![format!("api.{domain}"), format!("git.{domain}")],
+    };
+    if options.host != "localhost" {
+        names.push(options.host.clone());
     }
+    if options.platform == PlatformKind::Aws {
+        names.extend(aws::link_host(options).map(|host| host.to_string()));
+    }
+    names
 }
 
 /// `PAAS_CRASH_AT` names a file; the process kills itself at the `step:side` that is in it, whenever it is. For
@@ -216,9 +268,12 @@ fn crash_points() -> CrashPoints {
     }
 }
 
-/// Both loopback addresses; a machine without IPv6 has one.
-async fn listeners(port: u16) -> anyhow::Result<Vec<TcpListener>> {
+/// Both loopback addresses (a machine without IPv6 has one), and another one when that is wanted.
+async fn listeners(port: u16, more: Option<std::net::IpAddr>) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = vec![TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?];
+    if let Some(more) = more {
+        listeners.push(TcpListener::bind((more, port)).await?);
+    }
     if let Ok(listener) = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
         listeners.push(listener);
     }

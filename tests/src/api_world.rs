@@ -117,7 +117,7 @@ impl ApiWorld {
             let (store, clock) = (store.clone(), Arc::clone(&clock));
             outside::task(async move {
                 let mut uow = store.begin().await.expect("a transaction");
-                let install = uow.installation(clock.now()).await.expect("an id");
+                let install = uow.installation(None, clock.now()).await.expect("an id");
                 uow.save().await.expect("saved");
                 install
             })

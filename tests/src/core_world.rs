@@ -96,7 +96,7 @@ impl Outside {
         settings.rollout_wait = Duration::from_secs(5);
         let install = outside::task(async {
             let mut uow = store.begin().await.expect("a transaction");
-            let install = uow.installation(self.clock.now()).await.expect("an id");
+            let install = uow.installation(None, self.clock.now()).await.expect("an id");
             if uow.first_account().await.expect("a look").is_none() {
                 uow.create_account("dev@example.com", self.clock.now()).await.expect("an account");
             }

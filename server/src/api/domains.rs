@@ -32,7 +32,9 @@ pub(crate) async fn list(call: Call<OnApp>) -> Reply {
     let mut page = page(&call.headers, domains, &ATTRIBUTES)?;
     let mut shown = Vec::with_capacity(page.items.len());
     for domain in std::mem::take(&mut page.items) {
-        shown.push(serde_json::to_value(show(&call.cx, call.app(), &domain, &certificates)?).map_err(ApiError::internal)?);
+        shown.push(
+            serde_json::to_value(show(&call.cx, call.app(), &domain, &certificates)?).map_err(ApiError::internal)?,
+        );
     }
     page.answer(shown)
 }

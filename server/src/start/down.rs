@@ -39,7 +39,7 @@ pub fn down(data: &Path, docker_socket: &Path) -> anyhow::Result<()> {
     let install = InstallId::try_from(install.trim().to_owned()).context("the installation's id")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        super::platform::stop_router(&data, &install).await?;
+        super::local::stop_router(&data, &install).await?;
         remove_containers(docker_socket, &install).await
     })
 }

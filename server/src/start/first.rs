@@ -9,10 +9,20 @@ use crate::data_folder::DataFolder;
 use crate::token::{new_token, token_hash, token_hint};
 
 /// The installation's id. The first start makes it, the admin's account and the admin's key, and says so once.
-pub(super) async fn installation(store: &Store, data: &DataFolder, options: &Options) -> anyhow::Result<InstallId> {
+///
+/// On AWS the id is the foundation's: names and policies there carry it.
+pub(super) async fn installation(
+    store: &Store,
+    data: &DataFolder,
+    options: &Options,
+    wished: Option<&InstallId>,
+) -> anyhow::Result<InstallId> {
     let now = SystemClock.now();
     let mut uow = store.begin().await?;
-    let install = uow.installation(now).await?;
+    let install = uow.installation(wished, now).await?;
+    if let Some(wished) = wished.filter(|wished| **wished != install) {
+        anyhow::bail!("this database belongs to installation {install}, and stack {} to {wished}", options.stack);
+    }
     if uow.first_account().await?.is_none() {
         let account = uow.create_account(&options.admin_email, now).await?;
         let key = new_token("HRKU");

@@ -146,9 +146,9 @@ pub(super) async fn what_a_url_opens_ends(db: &Database) {
 
 pub(super) async fn an_installation_keeps_its_id(db: &Database) {
     let store = db.open().await;
-    let id = saved(&store, async |uow| uow.installation(T0).await).await;
+    let id = saved(&store, async |uow| uow.installation(None, T0).await).await;
     store.close().await;
     // A second start finds the schema done.
     let store = db.open().await;
-    assert_eq!(saved(&store, async |uow| uow.installation(at(9)).await).await, id);
+    assert_eq!(saved(&store, async |uow| uow.installation(None, at(9)).await).await, id);
 }

@@ -169,11 +169,11 @@ pub async fn sdk_config(options: &AwsOptions) -> SdkConfig {
     loader.load().await
 }
 
-/// Reads the outputs of the foundation's stack.
+/// Reads the outputs of the foundation's stack, and which installation it was made for.
 ///
 /// # Errors
 /// When it is not there or is not whole.
-pub async fn read_foundation(options: &AwsOptions, stack: &str) -> Result<Foundation, AwsError> {
+pub async fn read_foundation(options: &AwsOptions, stack: &str) -> Result<(Foundation, InstallId), AwsError> {
     let doing = "reading the foundation's stack";
     outside::check(Call::DescribeStacks.action());
     let client = aws_sdk_cloudformation::Client::new(&sdk_config(options).await);
@@ -185,5 +185,9 @@ pub async fn read_foundation(options: &AwsOptions, stack: &str) -> Result<Founda
     let pair = |output: &aws_sdk_cloudformation::types::Output| {
         Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
     };
-    Foundation::from_outputs(&found.outputs().iter().filter_map(pair).collect::<BTreeMap<_, _>>())
+    let outputs: BTreeMap<_, _> = found.outputs().iter().filter_map(pair).collect();
+    let install = outputs.get("Installation").cloned().unwrap_or_default();
+    let install = InstallId::try_from(install)
+        .map_err(|_| AwsError::own(Kind::Other, doing, format!("{stack} is no stack of `paas install`")))?;
+    Ok((Foundation::from_outputs(&outputs)?, install))
 }

@@ -67,16 +67,20 @@ fn authorization(row: &mut Row) -> Result<Authorization, StoreError> {
 }
 
 impl Uow {
-    /// The installation's id; chosen at the first call.
+    /// The installation's id: `wished`, else a random one, at the first call; the same ever after.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn installation(&mut self, now: Timestamp) -> Result<InstallId, StoreError> {
+    pub async fn installation(
+        &mut self,
+        wished: Option<&InstallId>,
+        now: Timestamp,
+    ) -> Result<InstallId, StoreError> {
         let found = self.row("SELECT id FROM installation", vec![]).await?;
         if let Some(mut row) = found {
             return InstallId::try_from(row.text()?).map_err(|_| StoreError::Corrupt("installation id"));
         }
-        let id = InstallId::random();
+        let id = wished.cloned().unwrap_or_else(InstallId::random);
         self.execute("INSERT INTO installation (id, created_at) VALUES ($1, $2)", args![&id, now]).await?;
         Ok(id)
     }
