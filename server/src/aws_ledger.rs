@@ -53,7 +53,8 @@ fn show(certificate: &Certificate) -> Option<CertificateShown> {
     let reason = certificate.reason.clone();
     Some(match certificate.state {
         CertificateState::Wanted | CertificateState::Pending => {
-            CertificateShown { status: "pending", reason: reason.or(record) }
+            let soon = "AWS has not said yet which DNS record is to be made. Look again in a minute.";
+            CertificateShown { status: "pending", reason: reason.or(record).or_else(|| Some(soon.to_owned())) }
         }
         CertificateState::Attached => CertificateShown { status: "ok", reason: None },
         CertificateState::Failed => CertificateShown { status: "failed", reason },

@@ -3,24 +3,51 @@
 //!
 //! A certificate is never in the way of a route: what goes wrong with it is kept in its row, which the API shows.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use aws_sdk_acm::types::{CertificateDetail, CertificateStatus, Tag, ValidationMethod};
 use aws_sdk_elasticloadbalancingv2::types::Certificate as ListenerCertificate;
 use paas_domain::{AppId, HostName};
 use paas_ports::{PortError, outside};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::AlbIngress;
-use super::book::{Certificate, CertificateState, ValidationRecord};
+use super::book::{Book, Certificate, CertificateState, ValidationRecord};
 use super::group::{APP, INSTALL};
 use crate::call::Call;
 use crate::error::Kind;
 
+/// How often a certificate that waits for its owner is looked at. AWS gives it 72 hours.
+const LOOK_EVERY: Duration = Duration::from_secs(25);
+
 impl AlbIngress {
     /// Moves every certificate a step on: requests, looks whether AWS has issued it, shows, deletes. To be called
-    /// about once a minute; makes no call when every certificate is at rest.
+    /// now and then ([`AlbIngress::repair`] does it); publishing a route does it for its app. Makes no call when every
+    /// certificate is at rest.
     pub async fn look_at_certificates(&self) {
         outside::check("AlbIngress::look_at_certificates");
         self.work_on_certificates(None).await;
+    }
+
+    /// The same for one app, when it has a certificate that is not at rest and the last look was a while ago.
+    pub(super) async fn tend_certificates(&self, app: &AppId) {
+        let looked = self.restless.lock().unwrap_or_else(PoisonError::into_inner).get(app).copied();
+        if looked.is_some_and(|at| at.elapsed() >= LOOK_EVERY) {
+            self.work_on_certificates(Some(app)).await;
+        }
+    }
+
+    fn note_restless(&self, book: &Book, of: Option<&AppId>) {
+        let at_rest = |state| matches!(state, CertificateState::Attached | CertificateState::Failed);
+        let mut restless = self.restless.lock().unwrap_or_else(PoisonError::into_inner);
+        restless.retain(|app, _| of.is_some_and(|of| of != app));
+        for ((app, _), _) in book.certificates.iter().filter(|(_, certificate)| !at_rest(certificate.state)) {
+            if of.is_none_or(|of| of == app) {
+                restless.insert(app.clone(), Instant::now());
+            }
+        }
     }
 
     /// The same for one app. What goes wrong is kept in the rows.
@@ -32,6 +59,7 @@ impl AlbIngress {
                 return;
             }
         };
+        self.note_restless(&book, of);
         for ((app, host), certificate) in &book.certificates {
             if of.is_some_and(|of| of != app) {
                 continue;
@@ -49,16 +77,12 @@ impl AlbIngress {
         }
     }
 
-    /// Keeps why a certificate does not move on; permanent failures end it.
+    /// Keeps why a certificate does not move on. It is tried again: a policy or a quota may be changed.
     async fn explain(&self, app: &AppId, host: &HostName, error: &PortError) {
-        let (key, reason) = ((app.clone(), host.clone()), error.to_string());
-        let failed = matches!(error, PortError::Permanent { .. });
-        let noted = self.note(|book| {
-            if let Some(row) = book.certificates.get_mut(&key).filter(|row| row.state != CertificateState::Going) {
+        let reason = error.to_string();
+        let noted = self.update(app, host, |row| {
+            if row.state != CertificateState::Going {
                 row.reason = Some(reason.clone());
-                if failed {
-                    row.state = CertificateState::Failed;
-                }
             }
         });
         if let Err(error) = noted.await {
@@ -139,10 +163,15 @@ impl AlbIngress {
             }
             Some(status) => {
                 let why = detail.failure_reason().map_or(String::new(), |reason| format!(" ({reason})"));
-                let cause = format!(
-                    "AWS says {status}{why}: make its validation record, then remove the domain and add it again"
+                let reason = format!(
+                    "AWS says {status}{why}. Make the validation record, then remove the domain and add it again."
                 );
-                Err(PortError::permanent(doing, cause))
+                self.update(app, host, |row| {
+                    if row.state == CertificateState::Pending {
+                        (row.state, row.reason) = (CertificateState::Failed, Some(reason.clone()));
+                    }
+                })
+                .await
             }
         }
     }

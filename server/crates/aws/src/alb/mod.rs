@@ -28,12 +28,14 @@ mod rule;
 mod shard;
 mod sync;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use paas_domain::{AppId, ProcessType};
 use paas_ports::{Attachment, Ingress, PortError, Route, outside};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 pub use book::{Certificate, CertificateState, ValidationRecord};
 pub use quota::Quotas;
@@ -72,6 +74,9 @@ pub struct AlbIngress {
     zone: Mutex<()>,
     /// Whether a client keeps its dyno.
     affinity: bool,
+    /// Apps with certificates that are not at rest, and when they were looked at last. Only spares calls: the
+    /// sweep looks at every certificate.
+    restless: std::sync::Mutex<HashMap<AppId, Instant>>,
 }
 
 impl AlbIngress {
@@ -86,8 +91,17 @@ impl AlbIngress {
     pub fn with_quotas(aws: Aws, ledger: Arc<dyn Ledger>, quotas: Quotas) -> Self {
         let terms = Terms { quotas, app_domain: aws.foundation.app_domain.clone() };
         let lanes = (0..LANES).map(|_| Mutex::new(())).collect();
-        let (writing, making, zone) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { aws, ledger, terms, lanes, writing, making, zone, affinity: false }
+        Self {
+            aws,
+            ledger,
+            terms,
+            lanes,
+            writing: Mutex::default(),
+            making: Mutex::default(),
+            zone: Mutex::default(),
+            affinity: false,
+            restless: std::sync::Mutex::default(),
+        }
     }
 
     /// The same where a client's later requests go to the dyno of its first, as with Heroku's session affinity: by a
@@ -191,6 +205,7 @@ impl Ingress for AlbIngress {
                 return Err(PortError::Superseded);
             }
             if !row.removed && row.settled && row.wish.as_deref() == Some(&wish) {
+                self.tend_certificates(app).await;
                 if row.generation == route.generation.0 {
                     return Ok(());
                 }

@@ -39,6 +39,7 @@ impl AlbIngress {
         let mut found = Repaired::default();
         for number in before.shards.iter().filter(|(_, shard)| shard.is_ready()).map(|(number, _)| *number) {
             let rules = self.rules_with_tags(number).await?;
+            self.make_way_again(number, &rules).await?;
             let ours: Vec<(AwsRule, Tagged)> = rules.into_iter().filter(|(_, tagged)| self.is_ours(tagged)).collect();
             let (changed, orphans) = self.change(|book| Ok(compare_rules(book, &before, number, &ours))).await?;
             found.changed += changed;
@@ -70,6 +71,21 @@ impl AlbIngress {
         }
         self.look_at_certificates().await;
         Ok(found)
+    }
+
+    /// Takes back what was left to others who have gone: priorities, and room on the balancer.
+    async fn make_way_again(&self, number: u32, rules: &[(AwsRule, Tagged)]) -> Result<(), PortError> {
+        let taken: BTreeSet<u32> = rules.iter().filter_map(|(rule, _)| rule.priority()?.parse().ok()).collect();
+        let roomy = rules.len() < self.terms.quotas.for_newcomers().rules;
+        self.note(|book| {
+            book.rules.retain(|(shard, priority), rule| {
+                *shard != number || rule.of != Owner::Foreign || taken.contains(priority)
+            });
+            if let Some(shard) = book.shards.get_mut(&number) {
+                shard.closed &= !roomy;
+            }
+        })
+        .await
     }
 
     /// Forgets those of these groups that AWS does not show any more.
