@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use paas_domain::{ConfigVars, DynoKind, DynoState, Generation, ProcessType, Timestamp};
+use paas_domain::{ConfigVars, DynoKind, DynoState, Generation, ProcessType, Quantity, Timestamp};
 use paas_ports::{Attachment, ImageRef, LogSource, Observed, OneOffSpec, PortError, Route};
 use paas_store::{App, AppLease, Dyno, FormationLine, Release, Service, StoreError, Uow};
 
@@ -130,6 +130,12 @@ impl Wish {
         self.release.as_ref().filter(|release| release.image.is_some())
     }
 
+    /// Whether any dyno is to answer requests.
+    fn wants_web(&self) -> bool {
+        let line = self.formation.iter().find(|line| line.process_type.is_web());
+        line.map_or_else(Quantity::default, |line| line.quantity).get() > 0
+    }
+
     /// The process types of the current release that can have dynos.
     pub(super) fn types(&self) -> impl Iterator<Item = (&ProcessType, &String)> {
         self.code().into_iter().flat_map(|r| r.process_types.iter()).filter(|(t, _)| !t.is_release())
@@ -159,7 +165,8 @@ pub(super) async fn pass(cx: &Cx, lease: &AppLease) -> Result<(), PassError> {
 
     let has_web = wish.types().any(|(process_type, _)| process_type.is_web());
     let attachment = place(cx, &wish, has_web).await?;
-    publish(cx, &wish, attachment.clone()).await?;
+    // Scaled to zero is like having none (H14): a load balancer cannot know how many dynos are wanted.
+    publish(cx, &wish, attachment.clone().filter(|_| wish.wants_web())).await?;
     look_again = sooner(look_again, start_one_offs(cx, lease, &wish).await?);
     stop_dynos(cx, &wish).await?;
 
