@@ -2,8 +2,11 @@
 //!
 //! Shared by the build's job and by the job of releases that no build cuts.
 
+use std::collections::VecDeque;
+
+use futures_util::StreamExt as _;
 use paas_domain::{DynoKind, DynoState, ReleaseId, ReleaseStatus, Timestamp};
-use paas_ports::{ImageRef, LogLine, LogSource, OneOffSpec};
+use paas_ports::{ImageRef, LogLine, LogSource, OneOffSpec, TailQuery};
 use paas_store::{AppScope, Dyno, Release, StoreError, Uow};
 use tokio::io::AsyncReadExt as _;
 
@@ -78,6 +81,42 @@ pub(super) async fn run(
     }
 }
 
+/// What the app's log has of the command's lines already. A step that is repeated reads the command's output from its
+/// first byte again, and a line that is in the log must not come there twice.
+struct Logged {
+    stored: VecDeque<String>,
+    passed: VecDeque<String>,
+    caught_up: bool,
+}
+
+impl Logged {
+    async fn read(cx: &Cx, app: &AppScope, dyno: &Dyno) -> Result<Self, JobError> {
+        let query = TailQuery {
+            lines: TailQuery::MAX_LINES,
+            source: Some(LogSource::App),
+            process: Some(dyno.name.to_string()),
+            ..TailQuery::default()
+        };
+        let stored: VecDeque<String> =
+            cx.logs.tail(app.id(), query).await?.map(|tail| tail.line.message).collect().await;
+        Ok(Self { caught_up: stored.is_empty(), stored, passed: VecDeque::new() })
+    }
+
+    /// Whether this line, the next one of the command's, is not in the log yet. The stored ones may be the last of
+    /// many: it has caught up where the lines that passed end as those do.
+    fn lacks(&mut self, line: &LogLine) -> bool {
+        if self.caught_up {
+            return true;
+        }
+        self.passed.push_back(line.message.clone());
+        if self.passed.len() > self.stored.len() {
+            self.passed.pop_front();
+        }
+        self.caught_up = self.passed == self.stored;
+        false
+    }
+}
+
 /// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends.
 async fn copy_output(
     cx: &Cx,
@@ -86,6 +125,7 @@ async fn copy_output(
     own: Option<&Section<'_>>,
     of_build: Option<&Section<'_>>,
 ) -> Result<(), JobError> {
+    let mut logged = Logged::read(cx, app, dyno).await?;
     let mut stream = cx.runtime.attach(&dyno.id).await?;
     let mut buffer = vec![0_u8; 16 * 1024];
     let mut line = Vec::new();
@@ -100,15 +140,16 @@ async fn copy_output(
         let mut lines = Vec::new();
         for byte in bytes {
             if *byte == b'\n' {
-                lines.push(log_line(cx, dyno, &line));
+                log_line(cx, dyno, &line).split_into(&mut lines);
                 line.clear();
             } else if line.len() < 10_000 {
                 line.push(*byte);
             }
         }
         if count == 0 && !line.is_empty() {
-            lines.push(log_line(cx, dyno, &line));
+            log_line(cx, dyno, &line).split_into(&mut lines);
         }
+        lines.retain(|line| logged.lacks(line));
         if !lines.is_empty() {
             cx.logs.append(app.id(), lines).await?;
         }
@@ -177,4 +218,33 @@ pub(super) fn failure_text(release: &Release, exit: i32) -> String {
         "\n !     Release command failed (exit status {exit}): {version} was not deployed.\n \
          !     The release that served before still serves. See `releases:output {version}`.\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lacking(stored: &[&str], said: &[&str]) -> Vec<String> {
+        let stored: VecDeque<String> = stored.iter().map(|line| (*line).to_owned()).collect();
+        let mut logged = Logged { caught_up: stored.is_empty(), stored, passed: VecDeque::new() };
+        let line = |message: &&str| LogLine {
+            at: Timestamp(0),
+            source: LogSource::App,
+            process: "release.3".to_owned(),
+            message: (*message).to_owned(),
+        };
+        let lines = said.iter().map(line).filter(|line| logged.lacks(line));
+        lines.map(|line| line.message).collect()
+    }
+
+    #[test]
+    fn a_line_comes_to_the_log_once() {
+        let said = ["one", "one", "two", "three"];
+        assert_eq!(lacking(&[], &said), said);
+        assert_eq!(lacking(&["one"], &said), ["one", "two", "three"]);
+        assert_eq!(lacking(&["one", "one", "two"], &said), ["three"]);
+        assert!(lacking(&said, &said).is_empty());
+        // Of many lines a log keeps the last.
+        assert_eq!(lacking(&["one", "two"], &said), ["three"]);
+    }
 }
