@@ -77,6 +77,24 @@ impl Outside {
     /// # Panics
     /// When the database cannot be opened.
     pub async fn start(&self, crash_points: CrashPoints) -> Core {
+        let (cx, changes) = self.open(crash_points).await;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
+        tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped.clone()));
+        tasks.spawn(kick(cx.clone(), changes, stopped));
+        Core { cx, stop, tasks }
+    }
+
+    /// A server without its loops: what it is made to do it does, and nothing that it finds does it mend.
+    ///
+    /// # Panics
+    /// When the database cannot be opened.
+    pub async fn start_idle(&self) -> Cx {
+        self.open(CrashPoints::none()).await.0
+    }
+
+    async fn open(&self, crash_points: CrashPoints) -> (Cx, mpsc::UnboundedReceiver<paas_domain::AppId>) {
         let path = |name: &str| self.folder.path().join(name);
         let key = MasterKey::new(&KEY).expect("a key");
         let url = format!("sqlite:{}", path("paas.db").display());
@@ -122,12 +140,13 @@ impl Outside {
             kicks: Kicks::default(),
             crash_points,
         });
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
-        tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped.clone()));
-        tasks.spawn(kick(cx.clone(), changes, stopped));
-        Core { cx, stop, tasks }
+        (cx, changes)
+    }
+
+    /// The folder with the database, the repositories and the objects.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// What is left of any app outside the database.
@@ -222,6 +241,22 @@ impl Core {
         let name: AppName = name.parse().expect("a good name");
         let account = self.account().await;
         outside::task(paas_server::ops::create_app::create_app(&self.cx, &account, Some(name))).await.expect("an app").0
+    }
+
+    /// A commit with this Procfile in the app's repository, which is there; the same text makes the same commit.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn commit(&self, app: &AppScope, procfile: &str) -> String {
+        let path = self.cx.repositories.path(app.id());
+        let repository = git2::Repository::open_bare(path).expect("the repository");
+        let blob = repository.blob(procfile.as_bytes()).expect("a blob");
+        let mut tree = repository.treebuilder(None).expect("a tree");
+        tree.insert("Procfile", blob, 0o100_644).expect("an entry");
+        let tree = repository.find_tree(tree.write().expect("written")).expect("a tree");
+        let who = git2::Signature::new("dev", "dev@example.com", &git2::Time::new(0, 0)).expect("a name");
+        repository.commit(None, &who, &who, "change", &tree, &[]).expect("a commit").to_string()
     }
 
     /// Waits until `look` answers something.

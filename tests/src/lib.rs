@@ -5,6 +5,7 @@ pub mod core_world;
 pub mod database;
 pub mod dyno_image;
 pub mod engine;
+pub mod invariants;
 pub mod platform;
 pub mod router;
 pub mod story_builder;

@@ -2,7 +2,8 @@
 //!
 //! At each step the server kills itself before the effect, and again between the effect and the transaction that
 //! writes its result. It is started again, and what was asked for is asked for again; in the end there is exactly
-//! one release of each commit and it serves, and the other app answered every request meanwhile.
+//! one release of each commit and it serves, and the other app answered every request meanwhile. Behind every kill the
+//! invariants are checked twice: at once after the restart, and when everything has come to rest.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,8 +11,14 @@ use std::time::{Duration, Instant};
 use paas_server::crash_point::Side;
 use paas_server::jobs::{BuildStep, ReleasePhaseStep};
 use paas_server::reconcile::PassStep;
+use paas_tests::invariants::docker::Eyes;
+use paas_tests::invariants::{Look, Promised, Promises, check};
 use paas_tests::platform::{Method, Platform, Repository, until};
 
+/// A config var's value that may be seen nowhere.
+const CANARY: &str = "c4n4ry-7d1e5-do-not-tell";
+/// Perl that counts its lines, under a word that each start has for itself.
+const COUNT: &str = "my $run = join '-', $$, time, int rand 1e9; print \"run $run count $_ of 3\\n\" for 1 .. 3;\n";
 const SOON: Duration = Duration::from_secs(40);
 /// Requests per second on the app that nothing is done to.
 const RATE: u32 = 50;
@@ -21,6 +28,8 @@ const RATE: u32 = 50;
 enum Deed {
     /// A push of a new commit, whose release has a release phase.
     Push,
+    /// A push of a new commit whose release phase fails.
+    PushInVain,
     /// `config:set` on an app with a release phase.
     SetConfig,
     /// `run:detached`.
@@ -48,12 +57,15 @@ fn steps() -> Vec<(&'static str, Deed)> {
         };
         (step.as_str(), deed)
     });
-    build.chain(phase).chain(pass).collect()
+    let in_vain = std::iter::once((BuildStep::Promote.as_str(), Deed::PushInVain));
+    build.chain(in_vain).chain(phase).chain(pass).collect()
 }
 
 /// The app that everything is done to.
 struct Victim<'a> {
     platform: &'a Platform,
+    eyes: &'a Eyes<'a>,
+    promises: Promises,
     app: Repository<'a>,
     name: String,
     round: usize,
@@ -72,7 +84,15 @@ fn a_kill_at_every_step_loses_nothing() {
     witness.push().done();
     witness.paas("scale web=2").done();
     platform.are_up("witness", "web", 2);
-    let mut victim = Victim::new(&platform, 0);
+    let eyes = Eyes::open(&platform);
+    let mut promises = Promises::default();
+    promises.canaries.push(CANARY.to_owned());
+    let scope = eyes.scope("witness");
+    promises.app_made(scope.clone(), "witness");
+    let promised = promises.of(scope.id());
+    promised.says = Some("Hello from procfile-only".to_owned());
+    promised.formation.insert("web".to_owned(), 2);
+    let mut victim = Victim::new(&platform, &eyes, promises, 0);
     victim.push(None);
 
     let traffic = Traffic::default();
@@ -84,6 +104,7 @@ fn a_kill_at_every_step_loses_nothing() {
                     let since = Instant::now();
                     let crash = Crash { at: format!("{step}:{}", side.as_str()), plan: &plan, crashing: &crashing };
                     victim.suffer(deed, &crash);
+                    victim.rests(&crash);
                     eprintln!("{:<36} {deed:?} {:.1?}", crash.at, since.elapsed());
                 }
             }
@@ -99,6 +120,8 @@ fn a_kill_at_every_step_loses_nothing() {
     assert_eq!(failed, 0, "of {sent} requests on the other app");
     assert!(sent > 500, "only {sent} requests");
     assert_eq!(platform.releases("witness").len(), 3);
+    drop(victim);
+    drop(eyes);
     platform.finish();
 }
 
@@ -149,17 +172,60 @@ impl Crash<'_> {
 }
 
 impl<'a> Victim<'a> {
-    fn new(platform: &'a Platform, round: usize) -> Self {
+    fn new(platform: &'a Platform, eyes: &'a Eyes<'a>, mut promises: Promises, round: usize) -> Self {
         let app = platform.repository("release-phase");
-        app.write("Procfile", "web: perl serve.pl\nrelease: perl release.pl\nworker: sleep 1000\n");
+        app.write("Procfile", "web: perl serve.pl\nrelease: perl release.pl\nworker: perl work.pl\n");
+        app.write("release.pl", &format!("$| = 1;\n{COUNT}"));
+        app.write("work.pl", &format!("$| = 1;\n{COUNT}sleep 1000;\n"));
         let name = format!("victim{round}");
         app.paas(&format!("create {name}")).done();
-        Self { platform, app, name, round }
+        app.paas(&format!("config:set SECRET={CANARY} -a {name}")).done();
+        let scope = eyes.scope(&name);
+        promises.app_made(scope.clone(), &name);
+        let promised = promises.of(scope.id());
+        promised.says = Some("GREETING=".to_owned());
+        promised.counts = [("web".to_owned(), 3), ("worker".to_owned(), 3)].into();
+        promised.config.insert("SECRET".to_owned(), Some(CANARY.to_owned()));
+        Self { platform, eyes, promises, app, name, round }
+    }
+
+    fn promised(&mut self) -> &mut Promised {
+        self.promises.living(&self.name).expect("the app lives")
+    }
+
+    /// The server has killed itself and runs again: what holds always is looked at once.
+    fn killed(&mut self, crash: &Crash<'_>) {
+        crash.happened(self.platform);
+        self.looks(crash);
+    }
+
+    fn looks(&self, crash: &Crash<'_>) {
+        let seen = self.eyes.look(&self.promises);
+        let violations = check(&Look { seen: &seen, promises: &self.promises, at_rest: false });
+        assert!(violations.is_empty(), "behind the restart at {}: {violations:#?}", crash.at);
+    }
+
+    /// Everything was asked for and answered: it becomes true, with all that takes a moment.
+    fn rests(&mut self, crash: &Crash<'_>) {
+        let since = Instant::now();
+        loop {
+            let seen = self.eyes.look(&self.promises);
+            let violations = check(&Look { seen: &seen, promises: &self.promises, at_rest: true });
+            if violations.is_empty() {
+                break;
+            }
+            assert!(since.elapsed() < SOON, "at rest behind {}: {violations:#?}", crash.at);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if let Some(promised) = self.promises.living(&self.name) {
+            promised.untouched = None;
+        }
     }
 
     fn suffer(&mut self, deed: Deed, crash: &Crash<'_>) {
         match deed {
             Deed::Push => self.push(Some(crash)),
+            Deed::PushInVain => self.push_in_vain(crash),
             Deed::SetConfig => self.set_config(crash),
             Deed::Run => self.run(crash),
             Deed::Stop => self.stop(crash),
@@ -173,20 +239,40 @@ impl<'a> Victim<'a> {
         self.round += 1;
         let text = format!("round {}", self.round);
         let serve = include_str!("../fixtures/apps/release-phase/serve.pl");
-        self.app.write("serve.pl", &serve.replace("release-phase v1", &text));
+        let serve =
+            serve.replace("release-phase v1", &text).replace("print \"listening", &format!("{COUNT}print \"listening"));
+        self.app.write("serve.pl", &serve);
         let commit = self.app.commit(&text);
         (text, commit)
     }
 
     fn push(&mut self, crash: Option<&Crash<'_>>) {
         let (text, commit) = self.change();
+        self.promised().pushed.insert(commit.clone());
         if let Some(crash) = crash {
             crash.arm();
             self.app.push();
-            crash.happened(self.platform);
+            self.killed(crash);
         }
         self.app.push().done();
+        self.promised().push_deployed(&commit);
         self.is_released_once(&commit, &text);
+    }
+
+    fn push_in_vain(&mut self, crash: &Crash<'_>) {
+        let before = self.eyes.look(&self.promises);
+        let scope = self.eyes.scope(&self.name);
+        self.promised().untouched = before.standing(scope.id());
+        let tip = self.app.git("ls-remote aws refs/heads/main").done().stdout;
+        self.app.write("release.pl", &format!("$| = 1;\n{COUNT}exit 3;\n"));
+        let (_, commit) = self.change();
+        crash.arm();
+        self.app.push();
+        self.killed(crash);
+        self.app.push().exits(1).tells("Release command failed (exit status 3)");
+        self.promised().push_declined(&commit);
+        assert_eq!(self.app.git("ls-remote aws refs/heads/main").done().stdout, tip, "the branch stays");
+        self.app.write("release.pl", &format!("$| = 1;\n{COUNT}"));
     }
 
     fn is_released_once(&self, commit: &str, text: &str) {
@@ -205,11 +291,16 @@ impl<'a> Victim<'a> {
         self.round += 1;
         let greeting = format!("hello {}", self.round);
         let before = self.platform.releases(&self.name).len();
+        self.promised().config.remove("GREETING");
         crash.arm();
         let body = serde_json::json!({"GREETING": greeting});
         // The answer may be cut off by the end; that the row is there shows after the restart.
-        let _ = self.platform.try_api(Method::Patch, &format!("/apps/{}/config-vars", self.name), Some(&body));
+        let answer = self.platform.try_api(Method::Patch, &format!("/apps/{}/config-vars", self.name), Some(&body));
         crash.happened(self.platform);
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            self.promised().config.insert("GREETING".to_owned(), Some(greeting.clone()));
+        }
+        self.looks(crash);
         self.platform.serves(&self.name, &format!("GREETING={greeting}"), SOON);
         let releases = self.platform.releases(&self.name);
         assert_eq!(releases.len(), before + 1);
@@ -220,9 +311,17 @@ impl<'a> Victim<'a> {
         self.round += 1;
         let word = format!("once-{}", self.round);
         crash.arm();
-        let body = serde_json::json!({"attach": false, "command": format!("echo said {word}")});
-        let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/dynos", self.name), Some(&body));
+        let count = "t=$(date +%s%N); for n in 1 2 3; do echo \"run $t count $n of 3\"; done";
+        let body = serde_json::json!({"attach": false, "command": format!("{count}; echo said {word}")});
+        let path = format!("/apps/{}/dynos", self.name);
+        let answer = self.platform.try_api(Method::Post, &path, Some(&body));
         crash.happened(self.platform);
+        match answer {
+            Ok(answer) => self.accepted(&answer.json(), true),
+            // What became of it, one look says.
+            Err(_) => self.platform.dynos(&self.name, "run", "").iter().for_each(|dyno| self.accepted(dyno, true)),
+        }
+        self.looks(crash);
         let said = |lines: &str| lines.lines().filter(|line| line.ends_with(&format!(": said {word}"))).count();
         let logs = || self.app.paas(&format!("logs -n 1500 -a {}", self.name)).done().stdout;
         until("the one-off dyno ran", SOON, || (said(&logs()) > 0).then_some(()));
@@ -230,16 +329,24 @@ impl<'a> Victim<'a> {
         assert_eq!(said(&logs()), 1, "a one-off dyno runs once");
     }
 
+    /// A one-off dyno was accepted.
+    fn accepted(&mut self, dyno: &serde_json::Value, counts: bool) {
+        let text = |field: &str| dyno[field].as_str().unwrap_or_else(|| panic!("no dyno: {dyno}"));
+        let (id, name) = (text("id").parse().expect("an id"), text("name").parse().expect("a name"));
+        self.promised().one_offs.entry(id).or_insert((name, counts));
+    }
+
     fn stop(&mut self, crash: &Crash<'_>) {
         let body = serde_json::json!({"attach": false, "command": "sleep 600"});
         let dyno = self.platform.api(Method::Post, &format!("/apps/{}/dynos", self.name), Some(&body)).json();
+        self.accepted(&dyno, false);
         let dyno = dyno["name"].as_str().expect("a dyno").to_owned();
         until("the one-off dyno is up", SOON, || {
             self.platform.dynos(&self.name, "run", "up").iter().any(|up| up["name"] == dyno.as_str()).then_some(())
         });
         crash.arm();
         let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/dynos/{dyno}/actions/stop", self.name), None);
-        crash.happened(self.platform);
+        self.killed(crash);
         until("the one-off dyno is gone", SOON, || {
             let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
             (!dynos.contains(&dyno)).then_some(())
@@ -248,9 +355,10 @@ impl<'a> Victim<'a> {
 
     fn drop_type(&mut self, crash: &Crash<'_>) {
         let procfile = "web: perl serve.pl\nrelease: perl release.pl\n";
-        self.app.write("Procfile", &format!("{procfile}worker: sleep 1000\n"));
+        self.app.write("Procfile", &format!("{procfile}worker: perl work.pl\n"));
         self.push(None);
         self.app.paas(&format!("scale worker=1 -a {}", self.name)).done();
+        self.promised().formation.insert("worker".to_owned(), 1);
         self.platform.are_up(&self.name, "worker", 1);
         self.app.write("Procfile", procfile);
         self.push(Some(crash));
@@ -263,10 +371,12 @@ impl<'a> Victim<'a> {
     fn destroy(&mut self, crash: &Crash<'_>) {
         let id = self.platform.app_id(&self.name);
         crash.arm();
+        // Whether it was answered or not: where it kills itself, the app is destroyed.
+        self.promised().destroyed = true;
         let _ = self.platform.try_api(Method::Delete, &format!("/apps/{}", self.name), None);
-        crash.happened(self.platform);
+        self.killed(crash);
         self.platform.app_is_gone(&id);
-        *self = Self::new(self.platform, self.round + 1);
+        *self = Self::new(self.platform, self.eyes, std::mem::take(&mut self.promises), self.round + 1);
         self.push(None);
     }
 }
