@@ -58,7 +58,8 @@ fn steps() -> Vec<(&'static str, Deed)> {
         (step.as_str(), deed)
     });
     let in_vain = std::iter::once((BuildStep::Promote.as_str(), Deed::PushInVain));
-    build.chain(in_vain).chain(phase).chain(pass).collect()
+    // First: a change of config behind it would carry its code on.
+    in_vain.chain(build).chain(phase).chain(pass).collect()
 }
 
 /// The app that everything is done to.
