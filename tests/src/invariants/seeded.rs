@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use paas_domain::{
-    AppId, ConfigVars, Digest, DynoId, DynoKind, DynoName, DynoSize, Generation, ProcessType, Quantity, QuantityChange,
-    ReleaseVersion, Timestamp,
+    AppId, ConfigId, ConfigVars, Digest, DynoId, DynoKind, DynoName, DynoSize, Generation, ProcessType, Quantity,
+    QuantityChange, ReleaseVersion, Timestamp,
 };
 use paas_ports::{ImageRef, LogLine, LogSource, OneOffSpec, Route, ServiceSpec, outside};
 use paas_server::crash_point::CrashPoints;
@@ -117,6 +117,7 @@ impl Rested {
             image: image(),
             command: "sleep 60000".to_owned(),
             config: ConfigVars::new(),
+            config_id: None,
             size: DynoSize::default(),
             attach: false,
             tty: false,
@@ -134,6 +135,7 @@ impl Rested {
             image: image(),
             command: format!("{COUNT}; worker"),
             config: ConfigVars::new(),
+            config_id: ConfigId::new(),
             size: DynoSize::default(),
             quantity: Quantity::new(1).expect("one"),
             attachment: None,
