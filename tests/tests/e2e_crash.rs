@@ -184,7 +184,7 @@ impl<'a> Victim<'a> {
         let scope = eyes.scope(&name);
         promises.app_made(scope.clone(), &name);
         let promised = promises.of(scope.id());
-        promised.says = Some("GREETING=".to_owned());
+        promised.says = Some(format!(" of {name}."));
         promised.counts = [("web".to_owned(), 3), ("worker".to_owned(), 3)].into();
         promised.config.insert("SECRET".to_owned(), Some(CANARY.to_owned()));
         Self { platform, eyes, promises, app, name, round }
@@ -238,7 +238,7 @@ impl<'a> Victim<'a> {
     /// A new commit.
     fn change(&mut self) -> (String, String) {
         self.round += 1;
-        let text = format!("round {}", self.round);
+        let text = format!("round {} of {}.", self.round, self.name);
         let serve = include_str!("../fixtures/apps/release-phase/serve.pl");
         let serve =
             serve.replace("release-phase v1", &text).replace("print \"listening", &format!("{COUNT}print \"listening"));
