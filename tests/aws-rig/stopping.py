@@ -55,8 +55,9 @@ def stop_containers(task):
 
 def finish(task, had_target):
     arn = task["taskArn"]
-    if had_target:
-        time.sleep(max([targets.drain_seconds(g) for g in groups_of(service_of(task))] or [0]))
+    since = time.time()
+    while had_target and time.time() - since < max([targets.drain_seconds(g) for g in groups_of(service_of(task))] or [0]):
+        time.sleep(0.1)
     with resource_lock("ecs-task", arn):
         task["lastStatus"] = "STOPPING"
     codes = stop_containers(task)

@@ -32,6 +32,9 @@ def probe(group, ip, port):
 
 
 def drain_seconds(arn):
+    """How long a target of this group drains; not at all once the group is gone."""
+    if not alb._tgs.get_scoped(*scope_of(arn), arn):
+        return 0.0
     attributes = alb._tg_attrs._data.get((scope_of(arn)[0], arn)) or []
     delay = next((a["Value"] for a in attributes if a["Key"] == "deregistration_delay.timeout_seconds"), 300)
     return float(delay) * SCALE
