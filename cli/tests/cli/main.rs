@@ -4,6 +4,7 @@
 
 mod apps;
 mod dynos;
+mod install;
 mod run;
 mod session;
 mod support;
