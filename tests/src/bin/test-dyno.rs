@@ -1,7 +1,8 @@
 //! What runs in the containers of the runtime's contract suite: launcher and app in one.
 //!
 //! It decodes the config as the real launcher does and then does what `PAAS_COMMAND` says, in the words of
-//! [`paas_ports::fake::runtime::script`]. One word more, for the engine's driver alone: `connect HOST:PORT`
+//! [`paas_ports::fake::runtime::script`]. Behind the real launcher, in the place of the builder's, it finds the
+//! command in its arguments and the config decoded. One word more, for the engine's driver alone: `connect HOST:PORT`
 //! ends with 0 when someone answers there within a second, else with 1; `eat MIB` takes so much memory.
 
 use std::io::Write as _;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let command = std::env::var("PAAS_COMMAND").unwrap_or_default();
+    let command = std::env::args().nth(1).or_else(|| std::env::var("PAAS_COMMAND").ok()).unwrap_or_default();
     let config = paas_dyno_env::decode(|name| std::env::var(name).ok()).expect("the config decodes");
     if let Some(address) = command.strip_prefix("connect ") {
         let answer = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await;
@@ -76,7 +77,8 @@ async fn act(word: &Word, config: &std::collections::BTreeMap<String, String>) -
         }
         Word::Print(name) => {
             let mut out = std::io::stdout();
-            out.write_all(config.get(name).map(String::as_bytes).unwrap_or_default()).expect("writes");
+            let decoded = std::env::var(name).unwrap_or_default();
+            out.write_all(config.get(name).unwrap_or(&decoded).as_bytes()).expect("writes");
             out.flush().expect("writes");
             None
         }

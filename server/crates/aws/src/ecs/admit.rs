@@ -1,5 +1,6 @@
 //! Who may link: the tasks that ECS shows, from the addresses that it shows them with.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use paas_link::{Admitted, Claim, LinkAdmission, Refusal};
 use paas_ports::PortError;
 
 use super::book::service_dynos;
-use super::note::{self, Note};
+use super::note::{self, DynoNote, Note};
 use super::sight::Task;
 use super::{EcsRuntime, Inner};
 
@@ -69,16 +70,53 @@ impl Inner {
         }
         let Some(task) = ours else { return Ok(Err(Refusal::Unknown)) };
         self.world.note_task(task.clone());
+        let notes = self.options.notes.notes(&claim.app).await?;
+        let dynos = service_dynos(&notes, &claim.process_type);
+        if claim.started_as.is_none() {
+            return self.first_name(claim, &task, &dynos).await;
+        }
+        self.started_name(claim, &name, &task).await
+    }
+
+    /// The name of a dyno that waits for it: half a second, so nothing here waits for a pass.
+    async fn first_name(
+        &self,
+        claim: &Claim,
+        task: &Task,
+        dynos: &BTreeMap<DynoId, DynoNote>,
+    ) -> Result<Result<Admitted, Refusal>, PortError> {
+        let name = match dynos.get(&task.dyno) {
+            Some(dyno) if dyno.exit.is_some() => return Ok(Err(Refusal::Unknown)),
+            Some(dyno) => dyno.name.clone(),
+            None => {
+                // Who crashed makes room for who comes; the next pass finds it so.
+                let crashed = dynos.values().filter(|dyno| dyno.exit.as_ref().is_some_and(|exit| exit.crashed));
+                if let Some(place) = crashed.min_by_key(|dyno| dyno.name.slot).and_then(|dyno| dyno.task.as_ref()) {
+                    self.options.ledger.free_slot(place).await?;
+                }
+                let slot = self.options.ledger.take_slot(&claim.app, &claim.process_type, &task.arn).await?;
+                DynoName { process_type: claim.process_type.clone(), slot }
+            }
+        };
+        Ok(Ok(Admitted { dyno: task.dyno.clone(), name, lines_stored: 0 }))
+    }
+
+    /// The name of a dyno whose command runs already and knows itself by one.
+    async fn started_name(
+        &self,
+        claim: &Claim,
+        service: &str,
+        task: &Task,
+    ) -> Result<Result<Admitted, Refusal>, PortError> {
         let pass = self.pass(&claim.app);
         let _pass = pass.lock().await;
         let notes = self.options.notes.notes(&claim.app).await?;
         let mut dynos = service_dynos(&notes, &claim.process_type);
         if !dynos.contains_key(&task.dyno) {
-            // The first to see it: it gets its slot now, so that it knows its name from the start.
             let key = note::type_key(&claim.process_type);
             let before: Note = note::read(&notes, &key).unwrap_or_default();
             let mut note = before.clone();
-            let sight = self.world.known(&name);
+            let sight = self.world.known(service);
             let book = self.keep_book(&claim.app, &claim.process_type, &mut note, &notes, &sight).await?;
             if note != before {
                 note::write(&*self.options.notes, &claim.app, &key, &note).await?;
@@ -96,7 +134,7 @@ impl Inner {
                 self.keep(&claim.app, &task.dyno, &dyno).await?;
             }
         }
-        Ok(Ok(Admitted { dyno: task.dyno, name: dyno.name, lines_stored: 0 }))
+        Ok(Ok(Admitted { dyno: task.dyno.clone(), name: dyno.name, lines_stored: 0 }))
     }
 }
 

@@ -24,11 +24,13 @@ const KILLED: i32 = 137;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) dynos: BTreeMap<DynoId, DynoNote>,
+    /// The names of those that were let go of and that ECS still shows.
+    told: BTreeMap<DynoId, DynoName>,
 }
 
 impl DynoNames for Book {
     fn name(&self, dyno: &DynoId) -> Option<DynoName> {
-        self.dynos.get(dyno).map(|note| note.name.clone())
+        self.dynos.get(dyno).map(|note| &note.name).or(self.told.get(dyno)).cloned()
     }
 }
 
@@ -44,8 +46,8 @@ impl Inner {
         notes: &BTreeMap<String, String>,
         sight: &Sight,
     ) -> Result<Book, PortError> {
-        note.told.retain(|dyno| sight.tasks.iter().any(|task| task.dyno == *dyno));
-        let mut book = Book { dynos: service_dynos(notes, process_type) };
+        note.told.retain(|dyno, _| sight.tasks.iter().any(|task| task.dyno == *dyno));
+        let mut book = Book { dynos: service_dynos(notes, process_type), told: BTreeMap::new() };
         let known: BTreeSet<DynoId> = book.dynos.keys().cloned().collect();
         // Ends first: who crashed may leave its slot to who comes.
         for task in sight.tasks.iter().filter(|task| task.stopped()) {
@@ -64,7 +66,7 @@ impl Inner {
         }
         self.tidy(app, &mut book, note, sight).await?;
         for task in sight.tasks.iter().filter(|task| !known.contains(&task.dyno)) {
-            if note.told.contains(&task.dyno) {
+            if note.told.contains_key(&task.dyno) {
                 continue;
             }
             // What ended before anyone saw it is told of only while it matters.
@@ -74,6 +76,7 @@ impl Inner {
             }
         }
         self.note_lives(app, note, &mut book, sight).await?;
+        book.told.clone_from(&note.told);
         Ok(book)
     }
 
@@ -121,6 +124,7 @@ impl Inner {
             stop_at: None,
             exit: None,
             forgotten: false,
+            awaited: false,
             own_definition: None,
         };
         self.say(app, &dyno, task.created_at, format!("Starting process with command `{}`", dyno.command)).await;
@@ -208,8 +212,8 @@ impl Inner {
         let wanted = sight.service.as_ref().map_or(0, |service: &Service| service.desired);
         let live = sight.tasks.iter().filter(|task| !task.stopped() && !task.leaving).count();
         let whole = live >= usize::try_from(wanted).unwrap_or(usize::MAX);
-        // While a rollout has failed, what failed stays to be seen.
-        let forgiven = note.failure.is_none() && (whole || wanted == 0);
+        // While a rollout has failed, or may have to be judged, what failed stays to be seen.
+        let forgiven = note.failure.is_none() && (whole && note.served || wanted == 0);
         let gone = book.dynos.iter().filter(|(_, dyno)| {
             dyno.exit.as_ref().is_some_and(|exit| !exit.crashed || forgiven || exit.at <= note.forgiven)
         });
@@ -221,9 +225,11 @@ impl Inner {
     }
 
     async fn strike(&self, app: &AppId, book: &mut Book, note: &mut Note, dyno: &DynoId) -> Result<(), PortError> {
-        note.told.insert(dyno.clone());
-        if let Some(task) = book.dynos.remove(dyno).and_then(|note| note.task) {
-            self.options.ledger.free_slot(&task).await?;
+        if let Some(gone) = book.dynos.remove(dyno) {
+            note.told.insert(dyno.clone(), gone.name);
+            if let Some(task) = gone.task {
+                self.options.ledger.free_slot(&task).await?;
+            }
         }
         self.options.notes.drop_note(app, &note::dyno_key(dyno)).await
     }

@@ -37,8 +37,8 @@ pub struct Note {
     pub forgiven: Timestamp,
     /// Tasks that crashed after the deployment had served, lately.
     pub crashes: BTreeMap<DynoId, Timestamp>,
-    /// Dynos whose end was told and that ECS still shows.
-    pub told: BTreeSet<DynoId>,
+    /// Dynos whose end was told and that ECS still shows, with their names.
+    pub told: BTreeMap<DynoId, DynoName>,
     /// The target group that its dynos are registered in.
     pub attachment: Option<String>,
     /// Whether it was removed, service and all.
@@ -113,6 +113,9 @@ pub(crate) struct DynoNote {
     /// Nobody may ask for it any more; kept so that its id is not started again.
     #[serde(default)]
     pub forgotten: bool,
+    /// Somebody is to attach before its command starts, and has not.
+    #[serde(default)]
+    pub awaited: bool,
     /// A one-off dyno's own secret and definition, which go with it.
     #[serde(default)]
     pub own_definition: Option<String>,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_ecs::types::{ContainerOverride, LaunchType, TaskOverride};
-use paas_domain::{AppId, DynoId, DynoKind, Generation};
+use paas_domain::{AppId, DynoId, DynoKind, Generation, Timestamp};
 use paas_link_frames::env;
 use paas_ports::{Duplex, ObservedDyno, OneOffSpec, PortError, SecretKey, SecretVars};
 use tokio::time::Instant;
@@ -70,6 +70,7 @@ impl Inner {
             stop_at: None,
             exit: None,
             forgotten: false,
+            awaited: spec.attach,
             own_definition: own.is_some().then(|| definition.clone()),
         });
         self.keep(&spec.app, id, &dyno).await?;
@@ -216,12 +217,9 @@ impl Inner {
         task: Option<&Task>,
     ) -> Result<(), PortError> {
         let now = self.options.clock.now();
-        if dyno.up_at.is_none() && task.is_none_or(|task| task.started_at.is_some()) {
+        if !dyno.awaited && task.is_none_or(|task| task.started_at.is_some()) {
             let at = task.and_then(|task| task.started_at).unwrap_or(now);
-            dyno.up_at = Some(at);
-            self.say(app, dyno, dyno.made_at, format!("Starting process with command `{}`", dyno.command)).await;
-            self.say(app, dyno, at, "State changed from starting to up").await;
-            self.keep(app, id, dyno).await?;
+            self.up_once(app, id, dyno, at).await?;
         }
         // The link tells it long before ECS has taken the task down.
         let linked = match &self.options.links {
@@ -245,13 +243,25 @@ impl Inner {
         }
     }
 
+    /// Its command runs.
+    async fn up_once(&self, app: &AppId, id: &DynoId, dyno: &mut DynoNote, at: Timestamp) -> Result<(), PortError> {
+        if dyno.up_at.is_some() {
+            return Ok(());
+        }
+        dyno.up_at = Some(at);
+        dyno.awaited = false;
+        self.say(app, dyno, dyno.made_at, format!("Starting process with command `{}`", dyno.command)).await;
+        self.say(app, dyno, at, "State changed from starting to up").await;
+        self.keep(app, id, dyno).await
+    }
+
     async fn end_once(
         &self,
         app: &AppId,
         id: &DynoId,
         dyno: &mut DynoNote,
         code: i32,
-        at: paas_domain::Timestamp,
+        at: Timestamp,
     ) -> Result<(), PortError> {
         self.say(app, dyno, at, exited(code)).await;
         self.say(app, dyno, at, "State changed from up to complete").await;
@@ -269,7 +279,10 @@ impl Inner {
         loop {
             let (app, dyno) = self.find_dyno(id).await?.filter(|(_, dyno)| !dyno.forgotten).ok_or_else(gone)?;
             match links.attach(id).await {
-                Ok(duplex) => return Ok(duplex),
+                Ok(duplex) => {
+                    self.attached(&app, id).await?;
+                    return Ok(duplex);
+                }
                 Err(error) if !error.is_transient() || since.elapsed() > self.options.timing.attach_patience => {
                     return Err(error);
                 }
@@ -296,6 +309,16 @@ impl Inner {
                 }
             }
             tokio::time::sleep(LINK_EVERY).await;
+        }
+    }
+
+    /// The first attach starts the command.
+    async fn attached(&self, app: &AppId, id: &DynoId) -> Result<(), PortError> {
+        let pass = self.pass(app);
+        let _pass = pass.lock().await;
+        match self.find_dyno(id).await? {
+            Some((_, mut dyno)) if dyno.awaited => self.up_once(app, id, &mut dyno, self.options.clock.now()).await,
+            _ => Ok(()),
         }
     }
 

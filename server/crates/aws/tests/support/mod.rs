@@ -73,3 +73,30 @@ pub async fn make_bucket(aws: &Aws) {
     stream.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+/// The engine that the emulator starts containers with.
+///
+/// # Panics
+/// When none answers.
+pub async fn docker() -> bollard::Docker {
+    let socket = std::env::var("PAAS_TEST_DOCKER").unwrap_or_else(|_| "/var/run/docker.sock".to_owned());
+    let docker = bollard::Docker::connect_with_unix(&socket, 120, bollard::API_DEFAULT_VERSION);
+    match docker {
+        Ok(docker) => docker.negotiate_version().await.expect("not run: no Docker engine"),
+        Err(e) => panic!("not run: no Docker engine at {socket}: {e}"),
+    }
+}
+
+/// A certificate for this address that is its own authority, and that authority as PEM.
+pub fn tls(address: &str) -> (std::sync::Arc<rustls::ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed(vec![address.to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a certificate");
+    (std::sync::Arc::new(config), made.cert.pem())
+}
