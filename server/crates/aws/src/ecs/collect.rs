@@ -17,6 +17,8 @@ use crate::{Call, Kind};
 
 /// How many definitions one call of `remove_app` or `collect` removes: AWS grants one a second.
 const PER_CALL: usize = 10;
+/// How many apps one sweep collects of.
+const APPS_PER_SWEEP: usize = 3;
 
 impl Inner {
     pub(crate) async fn collect(&self, app: &AppId) -> Result<(), PortError> {
@@ -52,7 +54,12 @@ impl Inner {
                 }
             }
             if note != before {
-                note::write(&*self.options.notes, app, &key, &note).await?;
+                // Another server may have written meanwhile: only what was removed here goes from its note.
+                let now = self.options.notes.notes(app).await?;
+                let mut there: Note = note::read(&now, &key).unwrap_or_default();
+                let gone = |arn: &String| before.definitions.contains_key(arn) && !note.definitions.contains_key(arn);
+                there.definitions.retain(|arn, _| !gone(arn));
+                note::write(&*self.options.notes, app, &key, &there).await?;
             }
             named.extend(note.definitions.values().filter_map(|definition| definition.secret.clone()));
         }
@@ -66,6 +73,37 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Collects of those apps that have something left, a few at a time.
+    pub(crate) async fn collect_some(&self, apps: &[AppId]) {
+        let mut some = APPS_PER_SWEEP;
+        for app in apps {
+            if some == 0 {
+                return;
+            }
+            if !self.has_leftovers(app).await.unwrap_or(false) {
+                continue;
+            }
+            some -= 1;
+            let pass = self.pass(app);
+            let _pass = pass.lock().await;
+            if let Err(error) = self.collect(app).await {
+                tracing::warn!(%app, %error, "cannot remove what is left of a release");
+            }
+        }
+    }
+
+    /// Whether notes tell of definitions beside those that run or served last.
+    async fn has_leftovers(&self, app: &AppId) -> Result<bool, PortError> {
+        let notes = self.options.notes.notes(app).await?;
+        let once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
+        let left = types(&notes).iter().any(|process_type| {
+            let note: Note = note::read(&notes, &note::type_key(process_type)).unwrap_or_default();
+            let kept = |arn: &String| !note.removed && (*arn == note.definition || note.serving.as_ref() == Some(arn));
+            !note.definitions.keys().all(kept)
+        });
+        Ok(left || !once.old.is_empty())
     }
 
     async fn definitions_in_use(&self, app: &AppId, name: &str, note: &Note) -> Result<BTreeSet<String>, PortError> {

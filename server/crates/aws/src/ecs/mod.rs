@@ -164,8 +164,8 @@ impl EcsRuntime {
         self.inner.world.events_flow();
     }
 
-    /// Removes definitions and secrets of this app that no live service or dyno names any more. Bounded; to be called
-    /// now and then, never in the way of a deploy.
+    /// Removes definitions and secrets of this app that no live service or dyno names any more. Bounded. The sweep
+    /// does it, by [`Runtime::apps`], for a few apps at a time: never in the way of a deploy.
     ///
     /// # Errors
     /// When AWS or the ledger does not do it; calling again goes on.
@@ -231,7 +231,9 @@ impl Runtime for EcsRuntime {
 
     async fn apps(&self) -> Result<Vec<AppId>, PortError> {
         check("Runtime::apps");
-        self.inner.every_app().await
+        let apps = self.inner.every_app().await?;
+        self.inner.collect_some(&apps).await;
+        Ok(apps)
     }
 }
 
