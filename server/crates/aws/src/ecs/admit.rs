@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_domain::{DynoId, DynoKind, DynoName};
 use paas_link::{Admitted, Claim, LinkAdmission, Refusal};
 use paas_ports::PortError;
 
-use super::book::service_dynos;
+use super::book::{makes_room, service_dynos};
 use super::note::{self, DynoNote, Note};
 use super::sight::Task;
 use super::{EcsRuntime, Inner};
+
+/// How often, and how many times, a task is looked at whose address is not known: it may be quicker than ECS's answers.
+const LOOK_EVERY: Duration = Duration::from_millis(60);
+const LOOKS: usize = 6;
 
 #[async_trait]
 impl LinkAdmission for EcsRuntime {
@@ -59,11 +64,16 @@ impl Inner {
     async fn admit_service(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {
         let name = self.service_name(&claim.app, &claim.process_type);
         let of = |tasks: Vec<Task>| tasks.into_iter().find(|task| task.arn == claim.task);
-        let known = of(self.world.known(&name).tasks).filter(|task| task.address.is_some());
-        let task = match known {
-            Some(task) => Some(task),
-            None => self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop(),
-        };
+        let mut task = of(self.world.known(&name).tasks).filter(|task| task.address.is_some());
+        for _ in 0..LOOKS {
+            if task.as_ref().is_some_and(|task| task.address.is_some() || task.stopped()) {
+                break;
+            }
+            task = self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop();
+            if task.as_ref().is_none_or(|task| task.address.is_none()) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
         let ours = task.filter(|task| task.service.as_deref() == Some(&*name));
         if let Err(refusal) = calls_from(ours.as_ref(), claim.peer) {
             return Ok(Err(refusal));
@@ -73,7 +83,8 @@ impl Inner {
         let notes = self.options.notes.notes(&claim.app).await?;
         let dynos = service_dynos(&notes, &claim.process_type);
         if claim.started_as.is_none() {
-            return self.first_name(claim, &task, &dynos).await;
+            let note: Note = note::read(&notes, &note::type_key(&claim.process_type)).unwrap_or_default();
+            return self.first_name(claim, &task, &note, &dynos).await;
         }
         self.started_name(claim, &name, &task).await
     }
@@ -83,6 +94,7 @@ impl Inner {
         &self,
         claim: &Claim,
         task: &Task,
+        note: &Note,
         dynos: &BTreeMap<DynoId, DynoNote>,
     ) -> Result<Result<Admitted, Refusal>, PortError> {
         let name = match dynos.get(&task.dyno) {
@@ -90,8 +102,8 @@ impl Inner {
             Some(dyno) => dyno.name.clone(),
             None => {
                 // Who crashed makes room for who comes; the next pass finds it so.
-                let crashed = dynos.values().filter(|dyno| dyno.exit.as_ref().is_some_and(|exit| exit.crashed));
-                if let Some(place) = crashed.min_by_key(|dyno| dyno.name.slot).and_then(|dyno| dyno.task.as_ref()) {
+                let place = dynos.values().filter(|dyno| makes_room(note, dyno)).min_by_key(|dyno| dyno.name.slot);
+                if let Some(place) = place.and_then(|dyno| dyno.task.as_ref()) {
                     self.options.ledger.free_slot(place).await?;
                 }
                 let slot = self.options.ledger.take_slot(&claim.app, &claim.process_type, &task.arn).await?;

@@ -106,8 +106,8 @@ impl Inner {
         book: &mut Book,
     ) -> Result<(), PortError> {
         let Some(definition) = self.definition_of(app, note, &task.definition).await? else { return Ok(()) };
-        let crashed = book.dynos.iter().filter(|(_, dyno)| dyno.exit.as_ref().is_some_and(|exit| exit.crashed));
-        if let Some(place) = crashed.min_by_key(|(_, dyno)| dyno.name.slot).map(|(id, _)| id.clone()) {
+        let place = book.dynos.iter().filter(|(_, dyno)| makes_room(note, dyno));
+        if let Some(place) = place.min_by_key(|(_, dyno)| dyno.name.slot).map(|(id, _)| id.clone()) {
             self.strike(app, book, note, &place).await?;
         }
         let slot = self.options.ledger.take_slot(app, process_type, &task.arn).await?;
@@ -270,6 +270,12 @@ pub(crate) fn service_dynos(
         Some((note::dyno_of_key(key)?, dyno))
     });
     noted.filter(|(_, dyno)| dyno.kind == DynoKind::Service && dyno.name.process_type == *process_type).collect()
+}
+
+/// Whether a dyno has crashed and makes room for who comes. What failed a rollout stays to be seen.
+pub(crate) fn makes_room(note: &Note, dyno: &DynoNote) -> bool {
+    let crashed = dyno.exit.as_ref().filter(|exit| exit.crashed);
+    note.failure.is_none() && crashed.is_some_and(|exit| note.served || exit.at <= note.forgiven)
 }
 
 fn task_before(task: &Task, note: &Note) -> bool {
