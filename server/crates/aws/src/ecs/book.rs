@@ -214,8 +214,13 @@ impl Inner {
         let whole = live >= usize::try_from(wanted).unwrap_or(usize::MAX);
         // While a rollout has failed, or may have to be judged, what failed stays to be seen.
         let forgiven = note.failure.is_none() && (whole && note.served || wanted == 0);
+        // Those that the scheduler started meanwhile failed no rollout.
+        let failed_at = note.failure.as_ref().map(|failure| failure.at);
         let gone = book.dynos.iter().filter(|(_, dyno)| {
-            dyno.exit.as_ref().is_some_and(|exit| !exit.crashed || forgiven || exit.at <= note.forgiven)
+            dyno.exit.as_ref().is_some_and(|exit| {
+                let later = failed_at.is_some_and(|at| exit.at > at);
+                !exit.crashed || forgiven || later || exit.at <= note.forgiven
+            })
         });
         let gone: Vec<DynoId> = gone.map(|(dyno, _)| dyno.clone()).collect();
         for dyno in gone {

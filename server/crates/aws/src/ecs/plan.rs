@@ -4,8 +4,8 @@
 //! What is left to decide here: when to change a service, when a rollout has failed (at the first task that ends,
 //! long before ECS gives up), what to withdraw to then, and when to rest a service that only crashes.
 //!
-//! A failed rollout goes back to the last definition that served; where there is none, and nothing is healthy, the
-//! service's count goes to zero. It is tried again when `revive` says so. A crash after a deployment has served is
+//! After that ECS tries as often as its circuit breaker allows and goes back to the last release that served; where
+//! there is none, and nothing is healthy, the service's count goes to zero. It is tried again when `revive` says so. A crash after a deployment has served is
 //! ECS's to replace, at once; the second one within [`CRASH_RESET_S`] while nothing runs rests the service.
 
 use std::time::Duration;
@@ -236,8 +236,10 @@ fn failed(
         note.forgiven = now;
         return watch(wanted, note, service, primary, there, now);
     }
+    // Going back ourselves would replace old dynos that serve; ECS's circuit breaker goes back to those that run.
+    let ecs_tries = in_charge && primary.rollout == Rollout::InProgress;
     let step = match note.serving.clone().filter(|serving| *serving != note.definition) {
-        Some(serving) if primary.definition != serving => {
+        Some(serving) if primary.definition != serving && !ecs_tries => {
             Step::Point { definition: serving, desired: wanted.quantity, force: false }
         }
         Some(_) if service.desired != wanted.quantity => Step::Scale { desired: wanted.quantity },

@@ -163,7 +163,7 @@ fn the_first_task_that_ends_fails_the_rollout_and_the_old_release_serves_on() {
     let both = service(2, &[("d2", "td:2", Rollout::InProgress), ("d1", "td:1", Rollout::Completed)]);
     let tasks = [healthy(task(1, "d1")), healthy(task(2, "d1")), task(3, "d2"), crashed(4, "d2", 9_000)];
     let failed = ask(&wanted(2), &rolling(), Some(&both), &tasks);
-    assert_eq!(failed.step, Step::Point { definition: "td:1".to_owned(), desired: 2, force: false });
+    assert_eq!(failed.step, Step::Rest, "ECS goes back by itself");
     let Progress::Failed { reason } = &failed.progress else { panic!("{:?}", failed.progress) };
     assert_eq!((reason.message.as_str(), reason.at), ("Process exited with status 3", Timestamp(9_000)));
     // Asking again does not try again.

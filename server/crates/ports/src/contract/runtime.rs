@@ -7,6 +7,7 @@
 //! | promise | in its place |
 //! | --- | --- |
 //! | a crash waits for `revive` | the scheduler replaces it at once; only a loop is rested |
+//! | a failed rollout stands still | the scheduler tries it a few times more and then goes back |
 //! | a stopped dyno's place stays empty | the scheduler fills it |
 //! | the highest slots go | the scheduler chooses who goes |
 //! | old or new ones are whole at every moment | never fewer than wanted |
@@ -77,7 +78,7 @@ macro_rules! scheduled_runtime_contract {
                 zero_stops_all,
                 removing_what_is_gone_succeeds,
                 never_fewer_than_wanted_in_a_rollout,
-                an_unhealthy_release_leaves_the_old_one_serving,
+                an_unhealthy_release_fails_at_once_and_the_old_one_serves_on,
                 a_crashed_dyno_is_seen_and_replaced_in_its_slot,
                 a_first_release_that_ends_at_once_rests_until_it_is_revived,
                 a_worker_is_up_without_a_port,
