@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use paas_domain::{OutputId, ReleaseVersion};
+use paas_domain::{OutputId, ReleaseVersion, RolloutState};
 use paas_ports::{PortError, outside};
-use paas_store::{Build, StoreError};
+use paas_store::{Build, JobState, StoreError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::WriteHalf;
 use tokio_util::task::AbortOnDropHandle;
@@ -194,36 +194,17 @@ async fn deploy(cx: &Cx, pusher: &Pusher, update: &RefUpdate, hook: &mut HookOut
 /// The release of a commit that serves already, its branch moved there: a crash or a failed rollout may have
 /// come between the two.
 async fn released(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Option<ReleaseVersion>, OpError> {
-    let version = {
-        let mut uow = cx.store.read().await?;
-        if !uow.pending_builds(&pusher.app).await?.is_empty() {
-            // A newer build is on its way: only building this one again makes it the last word.
-            return Ok(None);
+    let since = std::time::Instant::now();
+    let version = loop {
+        let changed = cx.kicks.changed.notified();
+        match standing(cx, pusher, commit).await? {
+            Standing::Serves(version) => break version,
+            // Building it once more would only be slower.
+            Standing::OnItsWay if since.elapsed() < cx.settings.rollout_wait => {
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(250), changed).await;
+            }
+            Standing::OnItsWay | Standing::ToBuild => return Ok(None),
         }
-        let Some(current) = uow.current_release(&pusher.app).await? else { return Ok(None) };
-        if current.commit.as_deref() != Some(commit) || current.image.is_none() {
-            return Ok(None);
-        }
-        let services = uow.services(&pusher.app).await?;
-        let formation = uow.formation(&pusher.app).await?;
-        let mut wanted = formation
-            .iter()
-            .filter(|line| line.quantity.get() > 0 && current.process_types.contains_key(&line.process_type));
-        let serves = wanted.all(|line| {
-            let service = services.iter().find(|service| service.process_type == line.process_type);
-            service.is_some_and(|service| service.serving_release >= Some(current.version))
-        });
-        if !serves {
-            return Ok(None);
-        }
-        if let Some(build) = &current.build
-            && let Some(job) = uow.job_about(&pusher.app, build.as_str()).await?
-            && matches!(job.state, paas_store::JobState::Waiting | paas_store::JobState::Running)
-        {
-            // Its own job is about to say so.
-            return Ok(None);
-        }
-        current.version
     };
     let mut uow = cx.begin().await?;
     uow.lock_app(&pusher.app).await?;
@@ -231,6 +212,52 @@ async fn released(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Resul
     uow.save().await?;
     super::refresh(cx, &pusher.app).await?;
     Ok(Some(version))
+}
+
+/// How far a commit is without this push.
+enum Standing {
+    /// It has to be built, or its build is about to say how it ended.
+    ToBuild,
+    /// A change of config has carried it on, and its dynos are starting.
+    OnItsWay,
+    /// It serves as this release.
+    Serves(ReleaseVersion),
+}
+
+async fn standing(cx: &Cx, pusher: &Pusher, commit: &str) -> Result<Standing, OpError> {
+    let mut uow = cx.store.read().await?;
+    if !uow.pending_builds(&pusher.app).await?.is_empty() {
+        // A newer build is on its way: only building this one again makes it the last word.
+        return Ok(Standing::ToBuild);
+    }
+    let Some(current) = uow.current_release(&pusher.app).await? else { return Ok(Standing::ToBuild) };
+    if current.commit.as_deref() != Some(commit) || current.image.is_none() {
+        return Ok(Standing::ToBuild);
+    }
+    if let Some(build) = &current.build
+        && let Some(job) = uow.job_about(&pusher.app, build.as_str()).await?
+        && matches!(job.state, JobState::Waiting | JobState::Running)
+    {
+        // Its own job is about to say so.
+        return Ok(Standing::ToBuild);
+    }
+    let services = uow.services(&pusher.app).await?;
+    let formation = uow.formation(&pusher.app).await?;
+    let wanted = formation
+        .iter()
+        .filter(|line| line.quantity.get() > 0 && current.process_types.contains_key(&line.process_type));
+    let mut standing = Standing::Serves(current.version);
+    for line in wanted {
+        let service = services.iter().find(|service| service.process_type == line.process_type);
+        match service {
+            Some(service) if service.serving_release >= Some(current.version) => {}
+            Some(service) if service.state == RolloutState::Failed || service.crashes > 0 => {
+                return Ok(Standing::ToBuild);
+            }
+            _ => standing = Standing::OnItsWay,
+        }
+    }
+    Ok(standing)
 }
 
 async fn take(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Build, OpError> {

@@ -267,8 +267,10 @@ impl Work<'_> {
         let release = self.release().await?;
         point(self.cx, BuildStep::Promote.as_str(), Side::BeforeCommit).await;
         if exit != 0 {
+            let current = self.cx.store.read().await?.current_release(&self.lease.scope).await?;
+            let served_before = current.is_some_and(|current| current.image.is_some());
             let output = Section::begin(self.cx, &self.build.output, VERDICT).await?;
-            output.write(release_phase::failure_text(&release, exit)).await?;
+            output.write(release_phase::failure_text(&release, exit, served_before)).await?;
             self.push_rejected(&output).await?;
         }
         let mut uow = self.cx.begin().await?;

@@ -212,11 +212,12 @@ pub(super) async fn forget(cx: &Cx, app: &AppScope, release: &ReleaseId) -> Resu
 }
 
 /// What the pusher reads when the command failed.
-pub(super) fn failure_text(release: &Release, exit: i32) -> String {
+pub(super) fn failure_text(release: &Release, exit: i32, served_before: bool) -> String {
     let version = release.version;
+    let still = if served_before { "The release that served before still serves. " } else { "" };
     format!(
         "\n !     Release command failed (exit status {exit}): {version} was not deployed.\n \
-         !     The release that served before still serves. See `releases:output {version}`.\n"
+         !     {still}See `releases:output {version}`.\n"
     )
 }
 

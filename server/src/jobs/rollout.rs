@@ -23,6 +23,8 @@ pub(super) enum End {
 pub(super) struct Failure {
     pub(super) process_type: ProcessType,
     pub(super) reason: String,
+    /// Whether an older release of this process type serves on.
+    pub(super) served_before: bool,
 }
 
 /// Waits for a release to serve, until `cx.settings.rollout_wait` after `since`.
@@ -64,7 +66,8 @@ async fn look(cx: &Cx, app: &AppScope, release: &Release) -> Result<Option<End>,
         // After its first failure a rollout is tried again by the crash ladder: it may look as if it rolled.
         if of_this && (service.state == RolloutState::Failed || service.crashes > 0) {
             let reason = service.reason.clone().unwrap_or_else(|| "a dyno did not start".to_owned());
-            return Ok(Some(End::Failed(Failure { process_type: line.process_type, reason })));
+            let served_before = service.serving_release.is_some();
+            return Ok(Some(End::Failed(Failure { process_type: line.process_type, reason, served_before })));
         }
     }
     if serving {
@@ -85,6 +88,9 @@ pub(super) async fn failure_text(cx: &Cx, app: &AppId, release: &Release, failur
             text.extend(lines);
         }
     }
-    text.push_str(" !     The release that served before still serves. Fix the cause and push again.\n");
+    text.push_str(match failure.served_before {
+        true => " !     The release that served before still serves. Fix the cause and push again.\n",
+        false => " !     Fix the cause and push again.\n",
+    });
     text
 }
