@@ -215,10 +215,13 @@ impl Inner {
         // While a rollout has failed, or may have to be judged, what failed stays to be seen.
         let forgiven = note.failure.is_none() && (whole && note.served || wanted == 0);
         // Those that the scheduler started meanwhile failed no rollout.
-        let failed_at = note.failure.as_ref().map(|failure| failure.at);
+        let failure = note.failure.as_ref();
         let gone = book.dynos.iter().filter(|(_, dyno)| {
             dyno.exit.as_ref().is_some_and(|exit| {
-                let later = failed_at.is_some_and(|at| exit.at > at);
+                let later = failure.is_some_and(|failure| {
+                    let another = failure.dyno.as_ref().is_some_and(|name| *name != dyno.name);
+                    exit.at > failure.at || exit.at == failure.at && another
+                });
                 !exit.crashed || forgiven || later || exit.at <= note.forgiven
             })
         });
