@@ -44,10 +44,13 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
         if let Some(build) = pending.iter().rev().find(same) {
             return Ok(build.clone());
         }
-        // Its release may be on the way to serving: the build has ended, its job has not.
+        // Its release may be on the way to serving: the build has ended, its job has not. Or it came to serve between
+        // the moment when this push was told where the branch is and now.
+        let moved = uow.branches(app).await?.iter().any(|(name, tip)| name == branch && tip == commit);
         for build in uow.builds(app).await?.iter().rev().filter(same) {
             let job = uow.job_about(app, build.id.as_str()).await?;
-            if job.is_some_and(|job| matches!(job.state, JobState::Waiting | JobState::Running)) {
+            let under_way = job.is_some_and(|job| matches!(job.state, JobState::Waiting | JobState::Running));
+            if under_way || moved && build.status == BuildStatus::Succeeded {
                 return Ok(build.clone());
             }
         }
