@@ -3,7 +3,7 @@
 Stock ministack checks ECS calls against the cluster's ARN, knows no ecs:cluster key, never asks for iam:PassRole, and leaves /v2/ (the
 registry) open. Here, as AWS's service authorization reference has it: RunTask on the task definition, services on the service,
 StopTask, DescribeTasks and ExecuteCommand on the task, ecs:cluster is set; ELBv2 calls that name a rule or tag something on that ARN;
-DescribeRepositories and the tags of a repository on that repository;
+DescribeRepositories and the tags of a repository on that repository; a new balancer or group on its name; certificates with their tags;
 RegisterTaskDefinition and RunTask's role overrides need iam:PassRole with iam:PassedToService; registry writes need the password of
 GetAuthorizationToken, reads stay open for the engine's pulls.
 """
@@ -13,10 +13,11 @@ import json
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import ecr
+from ministack.services import acm, ecr
 
 REQUEST = contextvars.ContextVar("request", default=("", {}))
 stock_extract, stock_context = iam_actions.extract_resource_arn, iam_actions.request_tag_context
+stock_action = iam_actions.extract_iam_action
 stock_enforce, stock_registry = iam_evaluator.enforce, ecr.handle_registry_request
 
 
@@ -53,6 +54,9 @@ def extract(service, method, path, headers, body, params, region, account):
         for key in ("RuleArn", "RuleArns.member.1", "ResourceArns.member.1"):
             if params.get(key):
                 return first(params[key])
+        kinds = {"CreateLoadBalancer": "loadbalancer/app", "CreateTargetGroup": "targetgroup"}
+        if params.get("Name") and (kind := kinds.get(first(params.get("Action")))):
+            return f"arn:aws:elasticloadbalancing:{region}:{account}:{kind}/{first(params['Name'])}/0123456789abcdef"
     if service == "ecr" and parsed(body).get("resourceArn"):
         return parsed(body)["resourceArn"]
     if service == "ecr" and (names := parsed(body).get("repositoryNames")):
@@ -60,8 +64,24 @@ def extract(service, method, path, headers, body, params, region, account):
     return stock_extract(service, method, path, headers, body, params, region, account)
 
 
+def action_of(service, method, path, headers, body, params):
+    # The stock matcher knows this path with a closing slash only, and lets through what it does not know.
+    if service == "route53" and path.rstrip("/").endswith("/rrset"):
+        return "route53:ChangeResourceRecordSets" if method == "POST" else "route53:ListResourceRecordSets"
+    return stock_action(service, method, path, headers, body, params)
+
+
+def certificate_tags(arn):
+    for key, c in list(acm._certificates._data.items()):
+        if c.get("CertificateArn") == arn:
+            return c.get("Tags") or []
+    return []
+
+
 def context(service, action, body, params):
     found = dict(stock_context(service, action, body, params) or {})
+    if service == "acm" and parsed(body).get("CertificateArn"):
+        found.update({f"aws:ResourceTag/{t['Key']}".lower(): t.get("Value", "") for t in certificate_tags(parsed(body)["CertificateArn"])})
     d = parsed(body) if service == "ecs" else {}
     REQUEST.set((action, d))
     if d.get("cluster"):
@@ -96,4 +116,5 @@ async def registry(method, path, headers, body, query):
 
 def install():
     iam_actions.extract_resource_arn, iam_actions.request_tag_context = extract, context
+    iam_actions.extract_iam_action = action_of
     iam_evaluator.enforce, ecr.handle_registry_request = enforce, registry

@@ -14,17 +14,18 @@ use aws_sdk_elasticloadbalancingv2::types::{
 use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet, RrType};
 use aws_sdk_secretsmanager::types::Tag as SecretTag;
 use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::SdkError;
 use paas_aws::{Aws, Call};
 
 const INSTALL: &str = "paas:install";
 
 /// What IAM said against it, if it did. Any other failure is none of its business.
-fn denied<T, E: ProvideErrorMetadata>(answer: Result<T, SdkError<E, HttpResponse>>) -> Option<String> {
+fn denied<T, E>(answer: Result<T, SdkError<E, HttpResponse>>) -> Option<String> {
     let error = answer.err()?;
-    let Some(service) = error.as_service_error() else { panic!("no answer of AWS") };
-    let code = service.code().unwrap_or_default();
-    code.contains("AccessDenied").then(|| service.message().unwrap_or(code).to_owned())
+    let Some(raw) = error.raw_response() else { panic!("no answer of AWS") };
+    // Route 53's own error for changes leaves the SDK without a code; the answer has it.
+    let body = String::from_utf8_lossy(raw.body().bytes().unwrap_or_default()).into_owned();
+    body.contains("AccessDenied").then_some(body)
 }
 
 /// An ARN of ours.
