@@ -117,6 +117,10 @@ impl Logged {
     }
 }
 
+/// After how much silence it is looked at whether the dyno has ended: an engine that was attached to just as it did
+/// may never end the stream.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends.
 async fn copy_output(
     cx: &Cx,
@@ -129,8 +133,18 @@ async fn copy_output(
     let mut stream = cx.runtime.attach(&dyno.id).await?;
     let mut buffer = vec![0_u8; 16 * 1024];
     let mut line = Vec::new();
+    let mut ended = false;
     loop {
-        let count = stream.read(&mut buffer).await.map_err(|e| JobError::Retry(e.to_string()))?;
+        let count = match tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await {
+            Ok(read) => read.map_err(|e| JobError::Retry(e.to_string()))?,
+            // Twice, so that what it wrote last had the time to come.
+            Err(_) if ended => 0,
+            Err(_) => {
+                let seen = cx.runtime.observe(app.id()).await?;
+                ended = seen.dynos.iter().any(|seen| seen.id == dyno.id && seen.exit_code.is_some());
+                continue;
+            }
+        };
         let bytes = &buffer[..count];
         for section in [own, of_build].into_iter().flatten() {
             if count > 0 {
