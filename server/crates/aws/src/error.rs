@@ -53,8 +53,14 @@ impl AwsError {
         let (code, message, status) = match error {
             SdkError::ServiceError(service) => {
                 let meta = service.err().meta();
-                let message = meta.message().or(meta.code()).unwrap_or("AWS gave no reason").to_owned();
-                (meta.code().unwrap_or_default().to_owned(), message, service.raw().status().as_u16())
+                let status = service.raw().status().as_u16();
+                let said = meta.message().or(meta.code()).map(str::to_owned);
+                // Some answers of some services have no words that the SDK finds.
+                let message = said.unwrap_or_else(|| match status {
+                    403 => "AWS refused it (403): the server's policy does not allow it".to_owned(),
+                    _ => format!("AWS refused it ({status}) and gave no reason"),
+                });
+                (meta.code().unwrap_or_default().to_owned(), message, status)
             }
             SdkError::ResponseError(response) => {
                 (String::new(), "AWS's answer could not be read".to_owned(), response.raw().status().as_u16())
