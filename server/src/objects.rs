@@ -197,7 +197,12 @@ impl Objects {
         outside::check("Objects::remove");
         if self.remote {
             // Goes with the next start at the latest.
-            let _ = tokio::fs::remove_file(self.place(key)).await;
+            let place = self.place(key);
+            let _ = tokio::fs::remove_file(&place).await;
+            if let Some(folder) = place.parent() {
+                // Fails while it holds something else, as it should.
+                let _ = tokio::fs::remove_dir(folder).await;
+            }
         }
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
