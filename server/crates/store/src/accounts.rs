@@ -71,11 +71,7 @@ impl Uow {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn installation(
-        &mut self,
-        wished: Option<&InstallId>,
-        now: Timestamp,
-    ) -> Result<InstallId, StoreError> {
+    pub async fn installation(&mut self, wished: Option<&InstallId>, now: Timestamp) -> Result<InstallId, StoreError> {
         let found = self.row("SELECT id FROM installation", vec![]).await?;
         if let Some(mut row) = found {
             return InstallId::try_from(row.text()?).map_err(|_| StoreError::Corrupt("installation id"));
