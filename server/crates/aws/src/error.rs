@@ -131,8 +131,17 @@ fn kind_of(code: &str, status: u16) -> Kind {
     }
 }
 
+/// What to do when IAM says no. The installer's policies hold every call; somebody has changed one, or stands above it.
+pub(crate) const DENIED: &str = "run `paas install` again to give the server's role what it needs; if that does not \
+    help, a permissions boundary or a policy of your organisation forbids it";
+
 impl From<AwsError> for PortError {
     fn from(error: AwsError) -> Self {
+        let refused = ["AccessDenied", "UnauthorizedOperation", "NotAuthorized"];
+        let by_policy = error.code.is_empty() || refused.iter().any(|code| error.code.starts_with(code));
+        if error.kind == Kind::Denied && by_policy {
+            return Self::permanent(error.doing, format!("{} ({DENIED})", error.message));
+        }
         match error.kind {
             Kind::Throttled | Kind::Transient | Kind::Conflict => Self::transient(error.doing, error.message),
             Kind::NotFound => Self::NotFound(format!("{} ({})", error.doing, error.message)),
@@ -144,6 +153,23 @@ impl From<AwsError> for PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let denied = AwsError {
+            code: "AccessDeniedException".to_owned(),
+            ..AwsError::own(
+                Kind::Denied,
+                "changing a service",
+                "User x is not authorized to perform: ecs:UpdateService",
+            )
+        };
+        let said = PortError::from(denied.clone()).to_string();
+        assert!(said.contains("ecs:UpdateService (run `paas install` again"), "{said}");
+        // Of credentials that have ended, no policy is to blame.
+        let ended = AwsError { code: "ExpiredTokenException".to_owned(), ..denied };
+        assert!(!PortError::from(ended).to_string().contains("paas install"));
+    }
 
     #[test]
     fn codes_say_what_can_be_done() {

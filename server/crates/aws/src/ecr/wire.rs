@@ -21,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Mutex;
 use tokio_util::io::ReaderStream;
 
+use crate::error::DENIED;
 use crate::{Aws, Call, Foundation};
 
 /// A token is fetched anew when it has less than this to live; ECR gives twelve hours.
@@ -112,6 +113,8 @@ impl Answer {
     pub(super) fn failure(&self, doing: &str) -> PortError {
         if self.is_passing() {
             PortError::transient(doing, self.reason())
+        } else if self.status == StatusCode::FORBIDDEN {
+            PortError::permanent(doing, format!("{} ({DENIED})", self.reason()))
         } else {
             PortError::permanent(doing, self.reason())
         }
