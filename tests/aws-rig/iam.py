@@ -5,11 +5,14 @@ registry) open. Here, as AWS's service authorization reference has it: RunTask o
 StopTask, DescribeTasks and ExecuteCommand on the task, ecs:cluster is set; ELBv2 calls that name a rule or tag something on that ARN;
 DescribeRepositories and the tags of a repository on that repository; a new balancer or group on its name; certificates with their tags;
 RegisterTaskDefinition and RunTask's role overrides need iam:PassRole with iam:PassedToService; registry writes need the password of
-GetAuthorizationToken, reads stay open for the engine's pulls.
+GetAuthorizationToken and are asked as whoever got it, reads without one stay open for the engine's pulls. The rig's port stands for
+AWS's, which speaks TLS: aws:SecureTransport is true.
 """
 import base64
 import contextvars
+import functools
 import json
+import re
 
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import get_account_id, get_region
@@ -68,7 +71,9 @@ def action_of(service, method, path, headers, body, params):
     # The stock matcher knows this path with a closing slash only, and lets through what it does not know.
     if service == "route53" and path.rstrip("/").endswith("/rrset"):
         return "route53:ChangeResourceRecordSets" if method == "POST" else "route53:ListResourceRecordSets"
-    return stock_action(service, method, path, headers, body, params)
+    action = stock_action(service, method, path, headers, body, params)
+    # A batch of SQS is asked as each of its entries: there is no action of its name.
+    return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
 
 
 def certificate_tags(arn):
@@ -91,6 +96,7 @@ def context(service, action, body, params):
 
 
 def enforce(key, action, service, region, resource_arn="*", service_context=None):
+    KEY.set(key)
     denied = stock_enforce(key, action, service, region, resource_arn=resource_arn, service_context=service_context)
     if denied or action not in ("ecs:RegisterTaskDefinition", "ecs:RunTask"):
         return denied
@@ -102,19 +108,56 @@ def enforce(key, action, service, region, resource_arn="*", service_context=None
     return denied
 
 
+KEY = contextvars.ContextVar("key", default="")
+PASSWORD = "ministack-auth-token"
+stock_token = ecr._get_authorization_token
+
+
+def token(data):
+    """The password says whose it is."""
+    status, headers, body = stock_token(data)
+    answer = json.loads(body)
+    answer["authorizationData"][0]["authorizationToken"] = base64.b64encode(f"AWS:{PASSWORD}.{KEY.get()}".encode()).decode()
+    return status, headers, json.dumps(answer).encode()
+
+
+def registry_action(method, rest):
+    """What ECR asks IAM for a request of the registry's protocol, by what follows the repository's name."""
+    if rest.startswith("manifests/"):
+        return "ecr:PutImage" if method == "PUT" else "ecr:BatchGetImage"
+    if rest.startswith("blobs/uploads"):
+        return {"POST": "ecr:InitiateLayerUpload", "PUT": "ecr:CompleteLayerUpload"}.get(method, "ecr:UploadLayerPart")
+    return "ecr:BatchCheckLayerAvailability" if method == "HEAD" else "ecr:GetDownloadUrlForLayer"
+
+
+def denial(status, message):
+    body = json.dumps({"errors": [{"code": "DENIED", "message": message}]}).encode()
+    return status, {"Content-Type": "application/json", "WWW-Authenticate": 'Basic realm="ecr",service="ecr.amazonaws.com"'}, body
+
+
 async def registry(method, path, headers, body, query):
     kind, _, value = headers.get("authorization", "").partition(" ")
     try:
-        known = kind.lower() == "basic" and base64.b64decode(value).startswith(b"AWS:ministack-auth-token")
+        password = base64.b64decode(value).decode().partition(":")[2] if kind.lower() == "basic" else ""
     except ValueError:
-        known = False
-    if method not in ("GET", "HEAD") and not known:
-        body = json.dumps({"errors": [{"code": "DENIED", "message": "Not Authorized"}]}).encode()
-        return 401, {"Content-Type": "application/json", "WWW-Authenticate": 'Basic realm="ecr",service="ecr.amazonaws.com"'}, body
+        password = ""
+    known, _, key = password.partition(".")
+    where = re.fullmatch(r"/v2/(.+?)/((?:manifests|blobs)/.*)", path)
+    if known != PASSWORD:
+        if method not in ("GET", "HEAD"):
+            return denial(401, "Not Authorized")
+    elif where:
+        action, arn = registry_action(method, where[2]), f"arn:aws:ecr:{get_region()}:{get_account_id()}:repository/{where[1]}"
+        iam_evaluator._anonymous.set(False)     # the password stands for a signature
+        if denied := stock_enforce(key, action, "ecr", get_region(), resource_arn=arn):
+            who = getattr(denied, "principal_arn", "")
+            return denial(403, f"User: {who} is not authorized to perform: {action} on resource: {arn} because no identity-based "
+                               f"policy allows the {action} action")
     return await stock_registry(method, path, headers, body, query)
 
 
 def install():
     iam_actions.extract_resource_arn, iam_actions.request_tag_context = extract, context
     iam_actions.extract_iam_action = action_of
-    iam_evaluator.enforce, ecr.handle_registry_request = enforce, registry
+    iam_evaluator.enforce, ecr.handle_registry_request, ecr._get_authorization_token = enforce, registry, token
+    iam_evaluator.EvalContext = functools.partial(iam_evaluator.EvalContext, secure_transport=True)

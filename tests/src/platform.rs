@@ -9,6 +9,8 @@ mod aws;
 mod docker;
 mod http;
 mod kind;
+mod line;
+mod owner;
 mod repository;
 mod shell;
 
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 
 pub use http::{Answer, Method};
 pub use kind::Kind;
+pub use line::Line;
+pub use owner::Owner;
 pub use repository::Repository;
 pub use shell::{Ran, Running};
 
@@ -105,13 +109,31 @@ impl Platform {
         Self::start_on(Kind::Local, arguments)
     }
 
-    /// Starts one on this machine's engine whose server has these variables too, each time that it is started.
+    /// Starts one of this kind whose server has these variables too, each time that it is started.
     ///
     /// # Panics
     /// As [`Platform::start`].
     #[must_use]
-    pub fn start_with(arguments: &[&str], vars: &[(&str, &str)]) -> Self {
-        Self::make(Kind::Local, arguments, vars)
+    pub fn start_with(kind: Kind, vars: &[(&str, &str)]) -> Self {
+        Self::make((kind == Kind::Aws).then_some(aws::Way::Plain), &[], vars)
+    }
+
+    /// Starts one on an AWS account that asks IAM; its server acts as the role that `paas install` made for it.
+    ///
+    /// # Panics
+    /// As [`Platform::start`].
+    #[must_use]
+    pub fn on_aws_as_its_role() -> Self {
+        Self::make(Some(aws::Way::AsItsRole), &[], &[])
+    }
+
+    /// Starts one on AWS whose server comes to its account through a [`Line`] of its own.
+    ///
+    /// # Panics
+    /// As [`Platform::start`].
+    #[must_use]
+    pub fn on_aws_through_a_line() -> Self {
+        Self::make(Some(aws::Way::ThroughALine), &[], &[])
     }
 
     /// Starts one of this kind.
@@ -129,10 +151,10 @@ impl Platform {
     /// As [`Platform::start`].
     #[must_use]
     pub fn start_on(kind: Kind, arguments: &[&str]) -> Self {
-        Self::make(kind, arguments, &[])
+        Self::make((kind == Kind::Aws).then_some(aws::Way::Plain), arguments, &[])
     }
 
-    fn make(kind: Kind, arguments: &[&str], vars: &[(&str, &str)]) -> Self {
+    fn make(way: Option<aws::Way>, arguments: &[&str], vars: &[(&str, &str)]) -> Self {
         let place = Place::take();
         let folder = tempfile::Builder::new().prefix("paas-e2e-").tempdir().expect("a folder");
         let mut platform = Self {
@@ -143,7 +165,7 @@ impl Platform {
             programs: programs(),
             vars: BTreeMap::new(),
             server: Mutex::new(None),
-            account: (kind == Kind::Aws).then(aws::Account::new),
+            account: way.map(aws::Account::new),
             down: false,
             _place: place,
         };

@@ -21,7 +21,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder,
 };
 use paas_tests::engine;
-use paas_tests::platform::Platform;
+use paas_tests::platform::{Kind, Platform};
 
 const SOON: Duration = Duration::from_secs(60);
 /// A line in the app's own files: whoever looks at images and repositories has to find it.
@@ -88,7 +88,7 @@ impl Canary {
 
 #[test]
 fn a_config_vars_value_is_told_to_nobody() {
-    let platform = Platform::start_with(&[], &[("RUST_LOG", "trace")]);
+    let platform = Platform::start_with(Kind::Local, &[("RUST_LOG", "trace")]);
     let canary = Canary::new();
     let watched = AtomicBool::new(true);
     std::thread::scope(|threads| {

@@ -4,14 +4,29 @@
 //! PostgreSQL. What it leaves behind is everything on the account that mentions its installation and was not there
 //! after `paas install`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::Platform;
 use super::docker::block_on;
 use super::http::{Method, request};
+use super::line::Line;
+use super::owner::Owner;
 use crate::database::{Database, Dump};
+
+/// How the server comes to the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// As whoever made it, who may do everything.
+    Plain,
+    /// As the role that `paas install` made, on the rig that asks IAM.
+    AsItsRole,
+    /// Through a line of the fault proxy of its own.
+    ThroughALine,
+}
 
 /// An account with a foundation.
 pub(super) struct Account {
@@ -23,12 +38,33 @@ pub(super) struct Account {
     pub(super) front_tls: u16,
     /// Who has signed for it.
     pub(super) ca: String,
+    /// What its owner can ask and do.
+    pub(super) owner: Owner,
+    /// The server's own way to it, when it has one.
+    pub(super) line: Option<Line>,
     bridge: String,
     stack: String,
     state: u16,
-    vars: Vec<(String, String)>,
+    vars: BTreeMap<String, String>,
+    way: Way,
     database: Option<Database>,
     foundation: Vec<String>,
+}
+
+/// Where a rig's programs answer: of the one that the environment names, or of the one that asks IAM, which is in the
+/// file that the environment names.
+fn rig(way: Way) -> impl Fn(&str) -> String {
+    let mut found = BTreeMap::new();
+    if way == Way::AsItsRole {
+        let file = value("PAAS_TEST_AWS_IAM_ENV");
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("not run: no AWS emulator: {file}: {e}"));
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        found.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())));
+    }
+    move |name| match way {
+        Way::AsItsRole => found.get(name).unwrap_or_else(|| panic!("not run: no {name} of the rig")).clone(),
+        Way::Plain | Way::ThroughALine => value(name),
+    }
 }
 
 fn value(name: &str) -> String {
@@ -38,7 +74,7 @@ fn value(name: &str) -> String {
     }
 }
 
-fn port_of(url: &str) -> u16 {
+pub(super) fn port_of(url: &str) -> u16 {
     url.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok()).expect("a URL with a port")
 }
 
@@ -47,8 +83,10 @@ impl Account {
     ///
     /// # Panics
     /// With "not run: …" without a rig or without PostgreSQL.
-    pub(super) fn new() -> Self {
-        let endpoint = value("PAAS_TEST_AWS");
+    pub(super) fn new(way: Way) -> Self {
+        let rig = rig(way);
+        let endpoint = rig("PAAS_TEST_AWS");
+        let line = (way == Way::ThroughALine).then(|| Line::open(&rig("PAAS_TEST_AWS_FAULTS")));
         let database = block_on(Database::postgres());
         let word = paas_domain::InstallId::random();
         let vars = [
@@ -57,20 +95,23 @@ impl Account {
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("PAAS_AWS_REGISTRY", value("PAAS_TEST_AWS_REGISTRY").trim_start_matches("http://")),
+            ("PAAS_AWS_REGISTRY", rig("PAAS_TEST_AWS_REGISTRY").trim_start_matches("http://")),
             ("PAAS_DATABASE", database.url()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
+        .into();
         Self {
             domain: format!("{word}.localhost"),
-            front: port_of(&value("PAAS_TEST_AWS_FRONT_443")),
-            front_tls: port_of(&value("PAAS_TEST_AWS_FRONT_TLS")),
-            ca: value("PAAS_TEST_AWS_CA"),
-            bridge: value("PAAS_TEST_AWS_BRIDGE"),
+            front: port_of(&rig("PAAS_TEST_AWS_FRONT_443")),
+            front_tls: port_of(&rig("PAAS_TEST_AWS_FRONT_TLS")),
+            ca: rig("PAAS_TEST_AWS_CA"),
+            owner: Owner::of(&endpoint),
+            line,
+            bridge: rig("PAAS_TEST_AWS_BRIDGE"),
             stack: format!("story-{word}"),
-            state: port_of(&value("PAAS_TEST_AWS_STATE")),
+            state: port_of(&rig("PAAS_TEST_AWS_STATE")),
             vars,
+            way,
             database: Some(database),
             foundation: Vec::new(),
         }
@@ -88,7 +129,7 @@ impl Account {
         words.map(str::to_owned)
     }
 
-    /// `paas install`, and what is there after it.
+    /// `paas install` by the account's owner, and what is there after it; the server comes its own way from then on.
     ///
     /// # Panics
     /// When it fails.
@@ -97,6 +138,32 @@ impl Account {
         let done = program.args(words).output().expect("paas-server starts");
         assert!(done.status.success(), "install: {}", String::from_utf8_lossy(&done.stderr));
         self.foundation = self.objects("");
+        if let Some(line) = &self.line {
+            self.vars.insert("AWS_ENDPOINT_URL".to_owned(), line.url().to_owned());
+            self.vars.insert("PAAS_AWS_REGISTRY".to_owned(), line.url().trim_start_matches("http://").to_owned());
+        }
+        if self.way == Way::AsItsRole {
+            let asked = json!({"RoleArn": self.outputs()["ServerRoleArn"], "RoleSessionName": "server"});
+            let given = &self.owner.call("sts", "AssumeRole", &asked)["Credentials"];
+            for (name, field) in [
+                ("AWS_ACCESS_KEY_ID", "AccessKeyId"),
+                ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey"),
+                ("AWS_SESSION_TOKEN", "SessionToken"),
+            ] {
+                self.vars.insert(name.to_owned(), given[field].as_str().expect("credentials").to_owned());
+            }
+        }
+    }
+
+    /// The outputs of the foundation's stack.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(super) fn outputs(&self) -> BTreeMap<String, String> {
+        let found = self.owner.call("cloudformation", "DescribeStacks", &json!({"StackName": self.stack}));
+        let outputs = found["Stacks"][0]["Outputs"].as_array().expect("outputs");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        outputs.iter().map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"]))).collect()
     }
 
     /// What on the account mentions this word, and was not there after `paas install`.
@@ -133,5 +200,80 @@ impl Drop for Account {
         if let Some(database) = self.database.take() {
             block_on(database.remove());
         }
+    }
+}
+
+/// What only a platform on AWS has.
+impl Platform {
+    fn account(&self) -> &Account {
+        self.account.as_ref().expect("a platform on AWS")
+    }
+
+    /// The account's owner.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.account().owner
+    }
+
+    /// The server's own way to its account.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        self.account().line.as_ref().expect("a line")
+    }
+
+    /// The outputs of the foundation's stack.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn outputs(&self) -> BTreeMap<String, String> {
+        self.account().outputs()
+    }
+
+    /// Everything in the server's database.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn rows(&self) -> Dump {
+        self.account().rows()
+    }
+
+    /// What on the account mentions this word, and was not there after `paas install`.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn objects(&self, word: &str) -> Vec<String> {
+        self.account().objects(word)
+    }
+
+    /// Every task definition that the server has ever registered, with its tags.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<Value> {
+        let (owner, prefix) = (self.owner(), format!("paas-{}-", self.install()));
+        let mut found = Vec::new();
+        for status in ["ACTIVE", "INACTIVE"] {
+            let of = |key: &str, value: &str| json!({key: value, "status": status});
+            let families = owner.call("ecs", "ListTaskDefinitionFamilies", &of("familyPrefix", &prefix));
+            for family in families["families"].as_array().expect("families") {
+                let family = family.as_str().expect("a family");
+                let listed = owner.call("ecs", "ListTaskDefinitions", &of("familyPrefix", family));
+                for arn in listed["taskDefinitionArns"].as_array().expect("ARNs") {
+                    let asked = json!({"taskDefinition": arn, "include": ["TAGS"]});
+                    found.push(owner.call("ecs", "DescribeTaskDefinition", &asked));
+                }
+            }
+        }
+        found
     }
 }
