@@ -102,6 +102,10 @@ pub(super) async fn an_app_has_one_actor_and_only_the_newest_one_counts(db: &Dat
     let claim = async |now, until| saved(&store, async |uow| uow.claim_due_app("w", now, until).await).await;
     let first = claim(T0, at(10)).await.expect("a new app is due");
     assert!(claim(at(9), at(20)).await.is_none(), "its lease holds");
+    let due = async || store.read().await.expect("a look").next_due_app().await.expect("a look");
+    assert_eq!(due().await, Some(at(10)), "its worker may have died: somebody has to come then");
+    saved(&store, async |uow| uow.kick_app(app.id(), at(5)).await).await;
+    assert_eq!(due().await, Some(at(10)), "a kick waits as long");
     let second = claim(at(10), at(20)).await.expect("the app of a dead worker");
     assert!(second.fence > first.fence);
     let mut uow = store.begin().await.expect("a transaction");

@@ -38,13 +38,15 @@ impl Uow {
         Ok(Some(AppLease { scope, fence, failed_passes }))
     }
 
-    /// When the next app is due, for the loop's sleep.
+    /// When the next app is due, for the loop's sleep. One that is held is due when its lease ends: whoever holds it
+    /// may have died.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn next_due_app(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT min(coalesce(look_again_at, 0)) FROM apps \
-                   WHERE (look_again_at IS NOT NULL OR generation > settled_generation) AND lease_until IS NULL";
+        let sql = "SELECT min(CASE WHEN lease_until > coalesce(look_again_at, 0) THEN lease_until \
+                   ELSE coalesce(look_again_at, 0) END) FROM apps \
+                   WHERE look_again_at IS NOT NULL OR generation > settled_generation";
         match self.row(sql, vec![]).await? {
             Some(mut row) => row.opt_time(),
             None => Ok(None),
