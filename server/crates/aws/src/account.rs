@@ -131,7 +131,11 @@ impl Aws {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         outside::check(call.action());
-        self.rates.take(call.family(), app).await;
+        match call {
+            // A definition that nothing uses does no harm: deploys go first.
+            Call::DeregisterTaskDefinition => self.rates.take_idle(call.family()).await,
+            _ => self.rates.take(call.family(), app).await,
+        }
         let answer = request.await.map_err(|error| AwsError::from_sdk(doing, &error));
         match &answer {
             Ok(_) => tracing::debug!(action = call.action(), doing, "called"),

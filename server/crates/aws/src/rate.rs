@@ -16,6 +16,9 @@ use crate::call::Family;
 /// The share of AWS's rate that we use.
 const SHARE: f64 = 0.8;
 
+/// The share of a bucket that is left to others by calls that can wait.
+const LEFT: f64 = 0.25;
+
 /// The buckets of one account and region.
 #[derive(Clone, Default)]
 pub struct Rates(Arc<Mutex<HashMap<Family, Arc<Bucket>>>>);
@@ -23,10 +26,21 @@ pub struct Rates(Arc<Mutex<HashMap<Family, Arc<Bucket>>>>);
 impl Rates {
     /// Waits for this app's turn and takes a token.
     pub async fn take(&self, family: Family, app: Option<&AppId>) {
-        let bucket = lock(&self.0).entry(family).or_insert_with(|| Arc::new(Bucket::new(family))).clone();
-        bucket.take(app.map(AppId::as_str).unwrap_or_default()).await;
+        self.bucket(family).take(Some(app.map(AppId::as_str).unwrap_or_default())).await;
+    }
+
+    /// The same for what nobody waits for: it lets everybody else go first, and leaves them some tokens.
+    pub async fn take_idle(&self, family: Family) {
+        self.bucket(family).take(None).await;
+    }
+
+    fn bucket(&self, family: Family) -> Arc<Bucket> {
+        lock(&self.0).entry(family).or_insert_with(|| Arc::new(Bucket::new(family))).clone()
     }
 }
+
+/// The round of what nobody waits for.
+const LAST: u64 = u64::MAX;
 
 struct Bucket {
     size: f64,
@@ -61,20 +75,24 @@ impl Bucket {
         Self { size, per_second, state: Mutex::new(state), changed: Notify::new() }
     }
 
-    async fn take(&self, app: &str) {
+    /// Takes a token for an app, or, for nobody, one that is left over.
+    async fn take(&self, app: Option<&str>) {
         let turn = Turn { bucket: self, ticket: lock(&self.state).queue(app) };
+        let needs = 1.0 + app.map_or(self.size * LEFT, |_| 0.0);
         loop {
             let changed = self.changed.notified();
             let wait = {
                 let mut state = lock(&self.state);
                 state.refill(self.size, self.per_second);
                 let first = state.waiting.first().is_none_or(|ticket| *ticket == turn.ticket);
-                if first && state.tokens >= 1.0 {
+                if first && state.tokens >= needs {
                     state.tokens -= 1.0;
-                    state.round = turn.ticket.0;
+                    if app.is_some() {
+                        state.round = turn.ticket.0;
+                    }
                     return;
                 }
-                first.then(|| Duration::from_secs_f64((1.0 - state.tokens) / self.per_second))
+                first.then(|| Duration::from_secs_f64((needs - state.tokens) / self.per_second))
             };
             match wait {
                 // A nanosecond more than computed, so that rounding never makes it look once too often.
@@ -86,13 +104,16 @@ impl Bucket {
 }
 
 impl State {
-    fn queue(&mut self, app: &str) -> (u64, u64) {
+    fn queue(&mut self, app: Option<&str>) -> (u64, u64) {
         if self.waiting.is_empty() {
             self.rounds.clear();
         }
-        let last = self.rounds.entry(app.to_owned()).or_insert(self.round);
-        *last = (*last).max(self.round) + 1;
-        let ticket = (*last, self.arrivals);
+        let round = app.map_or(LAST, |app| {
+            let last = self.rounds.entry(app.to_owned()).or_insert(self.round);
+            *last = (*last).max(self.round) + 1;
+            *last
+        });
+        let ticket = (round, self.arrivals);
         self.arrivals += 1;
         self.waiting.insert(ticket);
         ticket
@@ -161,6 +182,25 @@ mod tests {
         tasks.join_all().await;
         let order = lock(&order).clone();
         assert!(order[..4].iter().filter(|calm| **calm).count() == 2, "{order:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_leaves_tokens_and_goes_last() {
+        let (rates, app, since) = (Rates::default(), AppId::new(), Instant::now());
+        for _ in 0..12 {
+            rates.take_idle(Family::EcsRegister).await;
+        }
+        let idle = rates.clone();
+        let idle = tokio::spawn(async move { idle.take_idle(Family::EcsRegister).await });
+        tokio::task::yield_now().await;
+        for _ in 0..4 {
+            rates.take(Family::EcsRegister, Some(&app)).await;
+        }
+        assert!(since.elapsed() < Duration::from_millis(1) && !idle.is_finished());
+        rates.take(Family::EcsRegister, Some(&app)).await;
+        assert!((1.2..1.3).contains(&since.elapsed().as_secs_f64()));
+        idle.await.expect("its turn comes");
+        assert!((7.4..7.6).contains(&since.elapsed().as_secs_f64()), "{:?}", since.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
