@@ -308,6 +308,8 @@ async fn remove_types(
         .filter(|dyno| dyno.kind == DynoKind::Service && !wanted.contains(&&dyno.name.process_type))
         .map(|dyno| &dyno.name.process_type)
         .collect();
+    // One that was scaled to zero has no dynos, but may have a service.
+    gone.extend(wish.services.iter().map(|row| &row.process_type).filter(|row| !wanted.contains(row)));
     gone.sort();
     gone.dedup();
     let mut look_again = None;
