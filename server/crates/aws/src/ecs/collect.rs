@@ -10,7 +10,7 @@ use paas_domain::{AppId, Generation, ReleaseVersion};
 use paas_ports::{PortError, SecretKey};
 
 use super::book::types;
-use super::note::{self, Definition, Note, ONCE, OnceNote};
+use super::note::{self, Definition, Note, ONCE, OnceNote, Unnoted};
 use super::once::{once_dynos, secret_text};
 use super::{Inner, names};
 use crate::{Call, Kind};
@@ -25,10 +25,11 @@ impl Inner {
         let notes = self.options.notes.notes(app).await?;
         let mut named: BTreeSet<String> = BTreeSet::new();
         let mut removed = 0;
+        let mut busy = false;
         let mut once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
         let running: BTreeSet<String> = self.once_in_use(app, &notes).await?;
-        let before = once.old.clone();
-        for (arn, secret) in before {
+        let before = once.clone();
+        for (arn, secret) in before.old.clone() {
             if running.contains(&arn) || removed >= PER_CALL {
                 named.extend(secret);
             } else {
@@ -37,7 +38,15 @@ impl Inner {
                 removed += 1;
             }
         }
-        if removed > 0 {
+        if once.unnoted.due(self.options.clock.now()) {
+            let own = once_dynos(&notes).into_values().filter_map(|dyno| dyno.own_definition);
+            let used: BTreeSet<String> =
+                own.chain(running).chain(once.old.keys().cloned()).chain([once.definition.clone()]).collect();
+            let family = names::one_off_family(&self.aws.install, app);
+            once.unnoted = self.deregister_unnoted(app, &family, &used, &mut removed).await?;
+        }
+        busy |= once.unnoted.busy(self.options.clock.now());
+        if once != before {
             note::write(&*self.options.notes, app, ONCE, &once).await?;
         }
         named.extend(once.secret.clone());
@@ -53,15 +62,28 @@ impl Inner {
                     removed += 1;
                 }
             }
+            if note.unnoted.due(self.options.clock.now()) {
+                let used: BTreeSet<String> = used.into_iter().chain(note.definitions.keys().cloned()).collect();
+                let family = self.service_name(app, &process_type);
+                note.unnoted = self.deregister_unnoted(app, &family, &used, &mut removed).await?;
+            }
+            busy |= note.unnoted.busy(self.options.clock.now());
             if note != before {
                 // Another server may have written meanwhile: only what was removed here goes from its note.
                 let now = self.options.notes.notes(app).await?;
                 let mut there: Note = note::read(&now, &key).unwrap_or_default();
                 let gone = |arn: &String| before.definitions.contains_key(arn) && !note.definitions.contains_key(arn);
                 there.definitions.retain(|arn, _| !gone(arn));
+                if there.unnoted == before.unnoted {
+                    there.unnoted.clone_from(&note.unnoted);
+                }
                 note::write(&*self.options.notes, app, &key, &there).await?;
             }
             named.extend(note.definitions.values().filter_map(|definition| definition.secret.clone()));
+        }
+        if busy {
+            // What is being made may name a secret that no note tells of yet.
+            return Ok(());
         }
         for secret in self.options.secrets.list(app).await? {
             let own = match &secret {
@@ -73,6 +95,27 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Removes definitions of a family that nothing uses and no note tells of; what may still be there after it.
+    async fn deregister_unnoted(
+        &self,
+        app: &AppId,
+        family: &str,
+        used: &BTreeSet<String>,
+        removed: &mut usize,
+    ) -> Result<Unnoted, PortError> {
+        let (arns, more) = self.list_definitions(app, family).await?;
+        let mut left = more;
+        for arn in arns.iter().filter(|arn| !used.contains(*arn)) {
+            if *removed < PER_CALL {
+                self.deregister(app, arn).await?;
+                *removed += 1;
+            } else {
+                left = true;
+            }
+        }
+        Ok(Unnoted { making: None, lost: left })
     }
 
     /// Collects of those apps that have something left, a few at a time.
@@ -101,9 +144,9 @@ impl Inner {
         let left = types(&notes).iter().any(|process_type| {
             let note: Note = note::read(&notes, &note::type_key(process_type)).unwrap_or_default();
             let kept = |arn: &String| !note.removed && (*arn == note.definition || note.serving.as_ref() == Some(arn));
-            !note.definitions.keys().all(kept)
+            !note.definitions.keys().all(kept) || note.unnoted.due(self.options.clock.now())
         });
-        Ok(left || !once.old.is_empty())
+        Ok(left || !once.old.is_empty() || once.unnoted.due(self.options.clock.now()))
     }
 
     async fn definitions_in_use(&self, app: &AppId, name: &str, note: &Note) -> Result<BTreeSet<String>, PortError> {
@@ -129,6 +172,9 @@ impl Inner {
     pub(crate) async fn remove_app(&self, app: &AppId) -> Result<bool, PortError> {
         let notes = self.options.notes.notes(app).await?;
         let prefix = names::app_prefix(&self.aws.install, app);
+        if types(&notes).iter().any(|process_type| self.still_ends(&self.service_name(app, process_type))) {
+            return Ok(false);
+        }
         let mut services: BTreeSet<String> =
             types(&notes).iter().map(|process_type| self.service_name(app, process_type)).collect();
         services.extend(self.list_services(Some(app)).await?.into_iter().filter(|name| name.starts_with(&prefix)));
@@ -175,33 +221,39 @@ impl Inner {
         Ok(true)
     }
 
+    /// Whether a service was removed and is known to have dynos that end: nobody has to ask.
+    fn still_ends(&self, name: &str) -> bool {
+        self.world.fresh(name, &self.options.timing).is_some_and(|sight| {
+            let going = sight.service.as_ref().is_none_or(|service| !service.active);
+            going && sight.tasks.iter().any(|task| !task.stopped())
+        })
+    }
+
     /// Removes definitions whose family begins so, some at a time; whether none is left.
     async fn deregister_all(&self, app: &AppId, prefix: &str) -> Result<bool, PortError> {
         let mut removed = 0;
         for family in self.list_families(Some(app), prefix).await? {
-            let request = self
-                .aws
-                .ecs
-                .list_task_definitions()
-                .family_prefix(&family)
-                .status(TaskDefinitionStatus::Active)
-                .max_results(i32::try_from(PER_CALL).unwrap_or(10));
-            let answer = self
-                .aws
-                .call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send())
-                .await?;
-            for arn in answer.task_definition_arns() {
+            let (arns, more) = self.list_definitions(app, &family).await?;
+            for arn in &arns {
                 if removed == PER_CALL {
                     return Ok(false);
                 }
                 self.deregister(app, arn).await?;
                 removed += 1;
             }
-            if answer.next_token().is_some() {
+            if more {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Some of a family's definitions, and whether there are more.
+    async fn list_definitions(&self, app: &AppId, family: &str) -> Result<(Vec<String>, bool), PortError> {
+        let request = self.aws.ecs.list_task_definitions().family_prefix(family).status(TaskDefinitionStatus::Active);
+        let answer =
+            self.aws.call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send()).await?;
+        Ok((answer.task_definition_arns().to_vec(), answer.next_token().is_some()))
     }
 
     pub(crate) async fn every_app(&self) -> Result<Vec<AppId>, PortError> {

@@ -1,5 +1,7 @@
 //! One pass over a process type: look, plan, ask ECS for one change.
 
+use std::time::Duration;
+
 use aws_sdk_ecs::types::{
     AssignPublicIp, AvailabilityZoneRebalancing, AwsVpcConfiguration, CapacityProviderStrategyItem,
     DeploymentCircuitBreaker, DeploymentConfiguration, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
@@ -21,6 +23,9 @@ use crate::{AwsError, Call, Kind};
 /// this is for when the server is down.
 const GIVE_UP_AFTER: i32 = 3;
 
+/// When to look again at what ECS does not show yet.
+const STALE: Duration = Duration::from_secs(1);
+
 impl Inner {
     pub(crate) async fn ensure(&self, spec: &ServiceSpec) -> Result<Progress, PortError> {
         let (app, name) = (&spec.app, self.service_name(&spec.app, &spec.process_type));
@@ -34,12 +39,23 @@ impl Inner {
         if sight.service.as_ref().is_some_and(|service| service.generation > spec.generation) {
             return Err(PortError::Superseded);
         }
+        if sight.service.as_ref().is_some_and(|service| is_stale(&before, service)) {
+            self.world.doubt(&name);
+            return Ok(Progress::Moving { look_again: STALE });
+        }
         let mut note = before.clone();
         let mut book = self.keep_book(app, &spec.process_type, &mut note, &notes, &sight).await?;
         let wanted = self.wanted(spec);
         let there = There { service: sight.service.as_ref(), tasks: &sight.tasks, names: &book };
         let mut plan = plan(&wanted, &note, there, self.options.clock.now());
         self.note_lives(app, &plan.note, &mut book, &sight).await?;
+        let registers = matches!(plan.step, Step::Create | Step::Deploy) && !is_registered(&plan.note, &wanted);
+        if registers {
+            if let Some(look_again) = self.world.just_registered(&name) {
+                return Ok(Progress::Moving { look_again });
+            }
+            plan.note.unnoted.begin(self.options.clock.now());
+        }
         if plan.note != before {
             note::write(&*self.options.notes, app, &key, &plan.note).await?;
         }
@@ -136,7 +152,7 @@ impl Inner {
 
     /// Registers what the spec says, unless it is registered already, and notes it down before anything runs it.
     async fn make_definition(&self, spec: &ServiceSpec, wanted: &Wanted, note: &mut Note) -> Result<(), PortError> {
-        if note.fingerprint == wanted.fingerprint && !note.definition.is_empty() {
+        if is_registered(note, wanted) {
             return Ok(());
         }
         let key = SecretKey::Config(spec.config_id.clone());
@@ -176,6 +192,8 @@ impl Inner {
             command: spec.command.clone(),
             secret: named.then(|| once::secret_text(&key)),
         };
+        self.world.registered(&self.service_name(&spec.app, &spec.process_type));
+        note.unnoted.end();
         note.definitions.insert(arn.clone(), definition);
         note.definition = arn;
         note.fingerprint.clone_from(&wanted.fingerprint);
@@ -240,7 +258,9 @@ impl Inner {
             .tags(tag("paas:generation", spec.generation.0.to_string()));
         let doing = format!("making the service of {}", spec.process_type);
         let answer = self.aws.call(Call::CreateService, Some(&spec.app), &doing, request.send()).await?;
-        Ok(answer.service.as_ref().and_then(Service::read))
+        let made = answer.service.as_ref().and_then(Service::read);
+        // The tags need not be part of this answer.
+        Ok(made.map(|made| Service { app: Some(spec.app.clone()), generation: spec.generation, ..made }))
     }
 
     async fn update_service(&self, app: &AppId, name: &str, change: Change) -> Result<Option<Service>, AwsError> {
@@ -256,8 +276,9 @@ impl Inner {
             .set_load_balancers(change.balancers);
         let answer = self.aws.call(Call::UpdateService, Some(app), "changing a service", request.send()).await?;
         // The tags are not part of this answer.
-        let known = self.world.known(name).service.map(|service| service.generation).unwrap_or_default();
-        Ok(answer.service.as_ref().and_then(Service::read).map(|service| Service { generation: known, ..service }))
+        let known = self.world.known(name).service;
+        let (app, generation) = known.map(|service| (service.app, service.generation)).unwrap_or_default();
+        Ok(answer.service.as_ref().and_then(Service::read).map(|service| Service { app, generation, ..service }))
     }
 
     /// Where tasks live: in the foundation's subnets, reached by its balancers only.
@@ -318,10 +339,9 @@ impl Inner {
             self.delete_service(app, &name).await?;
         }
         if let Some(before) = before {
-            let definitions = before.definitions;
-            let told = before.told;
+            let Note { definitions, told, unnoted, .. } = before;
             // A removed type begins anew, but its generation stays.
-            let note = Note { generation: up_to, removed: true, definitions, told, ..Note::default() };
+            let note = Note { generation: up_to, removed: true, definitions, told, unnoted, ..Note::default() };
             note::write(&*self.options.notes, app, &key, &note).await?;
         }
         Ok(())
@@ -340,6 +360,18 @@ impl Inner {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether this is from before our last change, though ECS has answered that. (When ECS goes back, it does so by another
+/// deployment than the one that was replaced.)
+fn is_stale(note: &Note, service: &Service) -> bool {
+    let before = service.primary().is_some_and(|primary| note.replaced.as_ref() == Some(&primary.id));
+    before && note.deployment.as_ref().is_some_and(|ours| service.deployment(ours).is_none())
+}
+
+/// Whether what is wanted has a definition.
+fn is_registered(note: &Note, wanted: &Wanted) -> bool {
+    note.fingerprint == wanted.fingerprint && !note.definition.is_empty()
 }
 
 /// A change of a service.

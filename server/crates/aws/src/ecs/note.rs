@@ -45,6 +45,46 @@ pub struct Note {
     pub removed: bool,
     /// What is known of every definition that may still be in use, by its ARN.
     pub definitions: BTreeMap<String, Definition>,
+    /// What may be there and is in no note.
+    pub unnoted: Unnoted,
+}
+
+/// Definitions, and secrets that they were to name, of which a server that ended may have told nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unnoted {
+    /// Since when one is being made that the note does not have yet.
+    pub making: Option<Timestamp>,
+    /// Whether somebody began to make one and nobody knows the end of it.
+    pub lost: bool,
+}
+
+/// The longest that making one takes, its wait for its turn included.
+const MAKING_S: i64 = 900;
+
+impl Unnoted {
+    /// One is made from now on; to be written before anything is.
+    pub fn begin(&mut self, now: Timestamp) {
+        self.lost |= self.making.is_some();
+        self.making = Some(now);
+    }
+
+    /// It is noted, or will be by the same write.
+    pub fn end(&mut self) {
+        self.making = None;
+    }
+
+    /// Whether somebody, perhaps another server, may be about to note down what he made.
+    #[must_use]
+    pub fn busy(&self, now: Timestamp) -> bool {
+        self.making.is_some_and(|since| since.plus_s(MAKING_S) > now)
+    }
+
+    /// Whether there may be something to look for, and nobody else is at it.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> bool {
+        (self.lost || self.making.is_some()) && !self.busy(now)
+    }
 }
 
 /// A rollout that failed.
@@ -144,6 +184,9 @@ pub(crate) struct OnceNote {
     /// Earlier ones, with their secrets, that dynos may still be started from.
     #[serde(default)]
     pub old: BTreeMap<String, Option<String>>,
+    /// What may be there and is in no note.
+    #[serde(default)]
+    pub unnoted: Unnoted,
 }
 
 /// The key of the one-off definition's note.
@@ -179,4 +222,24 @@ pub(crate) async fn write<T: Serialize>(
 ) -> Result<(), PortError> {
     let text = serde_json::to_string(note).map_err(|e| PortError::permanent("keeping what a dyno did", e))?;
     notes.put_note(app, key, &text).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_noted_is_looked_for_when_nobody_can_be_at_it() {
+        let (mut unnoted, start) = (Unnoted::default(), Timestamp(0));
+        assert!(!unnoted.due(start) && !unnoted.busy(start));
+        unnoted.begin(start);
+        assert!(unnoted.busy(start.plus_s(60)) && !unnoted.due(start.plus_s(60)));
+        assert!(unnoted.due(start.plus_s(MAKING_S)));
+        let mut noted = unnoted.clone();
+        noted.end();
+        assert_eq!(noted, Unnoted::default());
+        unnoted.begin(start.plus_s(1));
+        unnoted.end();
+        assert!(unnoted.due(start.plus_s(1)), "the first one's end is not known");
+    }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{ContainerOverride, LaunchType, TaskOverride};
+use aws_sdk_ecs::types::{ContainerOverride, DesiredStatus, LaunchType, TaskOverride};
 use paas_domain::{AppId, DynoId, DynoKind, Generation, Timestamp};
 use paas_link_frames::env;
 use paas_ports::{Duplex, ObservedDyno, OneOffSpec, PortError, SecretKey, SecretVars};
@@ -55,7 +55,10 @@ impl Inner {
         }
         let mut once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
         let own = spec.config_id.is_none().then(|| SecretKey::Dyno(id.clone()));
-        let definition = self.once_definition(id, spec, &mut once, own.as_ref()).await?;
+        let definition = match known.as_ref().and_then(|known| known.own_definition.clone()) {
+            Some(definition) => definition,
+            None => self.once_definition(id, spec, &mut once, own.as_ref()).await?,
+        };
         let mut dyno = known.unwrap_or_else(|| DynoNote {
             kind: spec.kind,
             name: spec.name.clone(),
@@ -74,6 +77,10 @@ impl Inner {
             own_definition: own.is_some().then(|| definition.clone()),
         });
         self.keep(&spec.app, id, &dyno).await?;
+        if once.unnoted.making.is_some() {
+            once.unnoted.end();
+            note::write(&*self.options.notes, &spec.app, ONCE, &once).await?;
+        }
         let task = self.run_task(id, spec, &definition).await?;
         dyno.task = Some(task.arn.clone());
         self.keep(&spec.app, id, &dyno).await?;
@@ -100,6 +107,8 @@ impl Inner {
         if once.fingerprint == print {
             return Ok(once.definition.clone());
         }
+        once.unnoted.begin(self.options.clock.now());
+        note::write(&*self.options.notes, &spec.app, ONCE, once).await?;
         let secrets = self.keep_config(&spec.app, &key, &spec.config).await?;
         let named = !secrets.0.is_empty();
         let arn = self.register_once(spec, secrets, &print).await?;
@@ -109,7 +118,10 @@ impl Inner {
             if !before.definition.is_empty() {
                 old.insert(before.definition, before.secret);
             }
-            *once = OnceNote { fingerprint: print, definition: arn.clone(), secret: named.then_some(secret), old };
+            let mut unnoted = before.unnoted;
+            unnoted.end();
+            let secret = named.then_some(secret);
+            *once = OnceNote { fingerprint: print, definition: arn.clone(), secret, old, unnoted };
             note::write(&*self.options.notes, &spec.app, ONCE, once).await?;
         }
         Ok(arn)
@@ -177,9 +189,15 @@ impl Inner {
     }
 
     async fn find_started(&self, app: &AppId, id: &DynoId) -> Result<Option<Task>, PortError> {
-        let request = self.aws.ecs.list_tasks().cluster(&self.aws.foundation.cluster).started_by(id.as_str());
-        let listed = self.aws.call(Call::ListTasks, Some(app), "looking for a dyno", request.send()).await?;
-        Ok(self.describe_tasks(Some(app), listed.task_arns()).await?.pop())
+        for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
+            let request = self.aws.ecs.list_tasks().cluster(&self.aws.foundation.cluster);
+            let request = request.started_by(id.as_str()).desired_status(status);
+            let listed = self.aws.call(Call::ListTasks, Some(app), "looking for a dyno", request.send()).await?;
+            if let Some(task) = self.describe_tasks(Some(app), listed.task_arns()).await?.pop() {
+                return Ok(Some(task));
+            }
+        }
+        Ok(None)
     }
 
     /// One-off dynos that are not forgotten, brought up to date.

@@ -230,6 +230,15 @@ impl Service {
         self.deployments.iter().find(|deployment| deployment.primary)
     }
 
+    /// Whether it is to run what it was known to run, and has come as far.
+    pub(crate) fn stands_as(&self, known: &Self) -> bool {
+        let works_towards = |service: &Self| {
+            service.primary().map(|primary| (primary.id.clone(), primary.definition.clone(), primary.rollout))
+        };
+        (self.active, self.desired, self.generation) == (known.active, known.desired, known.generation)
+            && works_towards(self) == works_towards(known)
+    }
+
     /// A deployment by its id.
     #[must_use]
     pub fn deployment(&self, id: &str) -> Option<&Deployment> {

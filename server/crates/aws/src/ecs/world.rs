@@ -2,14 +2,15 @@
 //!
 //! While events flow, what was seen stays true until an event says otherwise, with a slow look as a net under them
 //! ([`Timing::sweep`]); without events it is looked at anew after [`Timing::pause`]. A change of our own makes it be
-//! looked at anew, unless its answer said everything.
+//! looked at anew, unless its answer said everything. What was told by events and looks the same from outside is not looked at
+//! more closely.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ecs::types::{DesiredStatus, ServiceField, TaskField};
-use paas_domain::{AppId, DynoId};
+use paas_domain::{AppId, DynoId, Timestamp};
 use paas_ports::PortError;
 use tokio::time::Instant;
 
@@ -17,6 +18,11 @@ use super::sight::{Rollout, Service, Task};
 use super::{Inner, Timing};
 use crate::{AwsError, Call, Kind};
 
+/// The shortest time between two registrations of one service: AWS grants the whole account one a second, and of
+/// releases that come faster only the last one matters.
+const BETWEEN: Duration = Duration::from_secs(2);
+/// For how long ECS shows a task that has stopped, in seconds.
+const SHOWN_S: i64 = 3600;
 /// For how long an event, or an empty answer of the queue, proves that events flow.
 const EVENTS_FLOW: Duration = Duration::from_secs(60);
 /// The most that `DescribeTasks` takes.
@@ -42,6 +48,7 @@ struct Seen {
     service: Option<Service>,
     tasks: BTreeMap<String, Task>,
     looked_at: Option<Instant>,
+    registered_at: Option<Instant>,
 }
 
 /// A service and its tasks.
@@ -104,8 +111,22 @@ impl World {
     /// Takes over what an answer says of a service.
     pub(crate) fn note_service(&self, service: Service) {
         let mut state = self.state();
+        let flows = state.flows();
         let seen = state.services.entry(service.name.clone()).or_default();
         seen.service = Some(service);
+        // While events tell of its tasks, nothing else is left to look at.
+        seen.looked_at = seen.looked_at.map(|at| if flows { Instant::now() } else { at });
+    }
+
+    /// A definition of it was registered.
+    pub(crate) fn registered(&self, service: &str) {
+        self.state().services.entry(service.to_owned()).or_default().registered_at = Some(Instant::now());
+    }
+
+    /// How long the next one has to wait for that.
+    pub(crate) fn just_registered(&self, service: &str) -> Option<Duration> {
+        let at = self.state().services.get(service)?.registered_at?;
+        BETWEEN.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// It has to be looked at anew.
@@ -116,12 +137,30 @@ impl World {
     }
 
     /// What is known, when it need not be looked at anew.
-    fn fresh(&self, name: &str, timing: &Timing) -> Option<Sight> {
+    pub(crate) fn fresh(&self, name: &str, timing: &Timing) -> Option<Sight> {
         let state = self.state();
         let seen = state.services.get(name)?;
-        let flows = state.events_at.is_some_and(|at| at.elapsed() < EVENTS_FLOW);
-        let trusted = if flows { timing.sweep } else { timing.pause };
+        let trusted = if state.flows() { timing.sweep } else { timing.pause };
         seen.looked_at.filter(|at| at.elapsed() < trusted).map(|_| seen.sight())
+    }
+
+    /// What events have told on top of a look, when nothing but its age speaks against it and no task is on its way
+    /// out.
+    fn aged(&self, name: &str) -> Option<Sight> {
+        let state = self.state();
+        let seen = state.services.get(name).filter(|seen| seen.looked_at.is_some() && state.flows())?;
+        let calm = seen.service.is_some() && seen.tasks.values().all(|task| task.stopped() || !task.leaving);
+        calm.then(|| seen.sight())
+    }
+
+    /// It is as it was known.
+    fn confirmed(&self, name: &str, service: Service, now: Timestamp) -> Sight {
+        let mut state = self.state();
+        let seen = state.services.entry(name.to_owned()).or_default();
+        seen.service = Some(service);
+        seen.tasks.retain(|_, task| task.stopped_at.is_none_or(|at| at.plus_s(SHOWN_S) > now));
+        seen.looked_at = Some(Instant::now());
+        seen.sight()
     }
 
     /// What is known, however old.
@@ -163,6 +202,12 @@ impl World {
     }
 }
 
+impl State {
+    fn flows(&self) -> bool {
+        self.events_at.is_some_and(|at| at.elapsed() < EVENTS_FLOW)
+    }
+}
+
 impl Seen {
     fn sight(&self) -> Sight {
         let mut tasks: Vec<Task> = self.tasks.values().cloned().collect();
@@ -191,13 +236,23 @@ impl Inner {
 
     /// The same, asked for now.
     pub(crate) async fn look_now(&self, app: &AppId, name: &str) -> Result<Sight, PortError> {
+        let aged = self.world.aged(name);
         let service = self.describe_services(app, &[name.to_owned()]).await?.pop();
         let known = self.world.known(name).tasks;
         let mut listed = BTreeSet::new();
         if service.is_some() || !known.is_empty() {
-            for status in [DesiredStatus::Running, DesiredStatus::Stopped] {
-                listed.extend(self.list_tasks(app, name, status).await?);
+            listed.extend(self.list_tasks(app, name, DesiredStatus::Running).await?);
+            let live =
+                |sight: &Sight| sight.tasks.iter().filter(|task| !task.stopped()).all(|t| listed.contains(&t.arn));
+            let told = |arn: &String| known.iter().any(|task| task.arn == *arn);
+            if let (Some(service), Some(aged)) = (&service, aged)
+                && aged.service.as_ref().is_some_and(|known| service.stands_as(known))
+                && live(&aged)
+                && listed.iter().all(told)
+            {
+                return Ok(self.world.confirmed(name, service.clone(), self.options.clock.now()));
             }
+            listed.extend(self.list_tasks(app, name, DesiredStatus::Stopped).await?);
         }
         // What has stopped does not change any more.
         let ended: BTreeSet<&String> = known.iter().filter(|task| task.stopped()).map(|task| &task.arn).collect();
