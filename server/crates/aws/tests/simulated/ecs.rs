@@ -1,0 +1,594 @@
+//! Amazon ECS, as its API reference and "Amazon ECS service deployments" say: definitions, services that roll with
+//! 100 to 200 %, tasks that take their time, and an event for each change of a task and each deployment's end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::account::{Account, Answer, VirtualClock, refusal};
+use super::others;
+
+const ARN: &str = "arn:aws:ecs:us-east-1:000000000000";
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) clock: VirtualClock,
+    /// By ARN.
+    pub(crate) definitions: BTreeMap<String, Definition>,
+    revisions: HashMap<String, u32>,
+    /// By name.
+    pub(crate) services: BTreeMap<String, Shown<Service>>,
+    /// By ARN.
+    pub(crate) tasks: BTreeMap<String, Shown<Task>>,
+    /// What was run by a client token: the request and its task.
+    tokens: HashMap<String, (Value, String)>,
+    /// Definitions whose secret was gone when a task of theirs started.
+    pub(crate) without_secret: Vec<String>,
+}
+
+/// Something that describing and listing may show as it was a moment ago.
+pub(crate) struct Shown<T> {
+    pub(crate) now: T,
+    before: Option<T>,
+    until: Instant,
+}
+
+impl<T: Clone> Shown<T> {
+    fn new(now: T, stale: Duration) -> Self {
+        Self { now, before: None, until: Instant::now() + stale }
+    }
+
+    fn seen(&self) -> Option<&T> {
+        if Instant::now() < self.until { self.before.as_ref() } else { Some(&self.now) }
+    }
+
+    fn change(&mut self, stale: Duration) -> &mut T {
+        if !stale.is_zero() && Instant::now() >= self.until {
+            self.before = Some(self.now.clone());
+            self.until = Instant::now() + stale;
+        }
+        &mut self.now
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Definition {
+    pub(crate) family: String,
+    pub(crate) active: bool,
+    pub(crate) asked: Value,
+}
+
+impl Definition {
+    pub(crate) fn tag(&self, name: &str) -> &str {
+        let tags = self.asked["tags"].as_array().into_iter().flatten();
+        tags.filter(|tag| tag["key"] == name).find_map(|tag| tag["value"].as_str()).unwrap_or_default()
+    }
+
+    /// The names of the secrets that its container reads.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let named = self.asked["containerDefinitions"][0]["secrets"].as_array().into_iter().flatten();
+        let name = |from: &Value| Some(from["valueFrom"].as_str()?.split(':').nth(6)?.rsplit_once('-')?.0.to_owned());
+        named.filter_map(name).collect()
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) status: &'static str,
+    pub(crate) desired: usize,
+    pub(crate) deployments: Vec<Deployment>,
+    tags: Value,
+}
+
+#[derive(Clone)]
+pub(crate) struct Deployment {
+    id: String,
+    pub(crate) definition: String,
+    completed: bool,
+    primary: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Task {
+    pub(crate) definition: String,
+    pub(crate) started_by: String,
+    pub(crate) service: Option<String>,
+    pub(crate) address: String,
+    pub(crate) status: &'static str,
+    pub(crate) leaving: bool,
+    pub(crate) made_at: Instant,
+    started_at: Option<Instant>,
+    pub(crate) healthy_at: Option<Instant>,
+    stopping_at: Option<Instant>,
+    stopped_at: Option<Instant>,
+    exit: Option<i32>,
+    reason: &'static str,
+    code: &'static str,
+    version: u32,
+}
+
+impl Task {
+    pub(crate) fn live(&self) -> bool {
+        self.status != "STOPPED"
+    }
+}
+
+/// Answers a call.
+pub(crate) fn answer(account: &Account, operation: &str, words: &Value) -> Answer {
+    let text = |name: &str| words[name].as_str().unwrap_or_default().to_owned();
+    let answered = match operation {
+        "RegisterTaskDefinition" => register(account, words),
+        "DeregisterTaskDefinition" => deregister(account, &text("taskDefinition")),
+        "DescribeTaskDefinition" => describe_definition(account, &text("taskDefinition")),
+        "ListTaskDefinitions" => list_definitions(account, &text("familyPrefix")),
+        "ListTaskDefinitionFamilies" => list_families(account, &text("familyPrefix")),
+        "CreateService" => create(account, &text("serviceName"), words),
+        "UpdateService" => update(account, &text("service"), words),
+        "DeleteService" => delete(account, &text("service")),
+        "DescribeServices" => Ok(describe_services(account, words)),
+        "ListServices" => Ok(list_services(account)),
+        "ListTasks" => list_tasks(account, words),
+        "DescribeTasks" => Ok(describe_tasks(account, words)),
+        "RunTask" => run(account, words),
+        "StopTask" => stop_task(account, &text("task")),
+        other => Err(("UnknownOperationException", other.to_owned())),
+    };
+    match answered {
+        Ok(value) => (200, value.to_string()),
+        Err((code, message)) => refusal(code, &message),
+    }
+}
+
+type Answered = Result<Value, (&'static str, String)>;
+
+fn refuse(code: &'static str, message: &str) -> Answered {
+    Err((code, message.to_owned()))
+}
+
+fn register(account: &Account, words: &Value) -> Answered {
+    let mut state = account.lock();
+    let family = words["family"].as_str().unwrap_or_default().to_owned();
+    let revision = state.ecs.revisions.entry(family.clone()).and_modify(|n| *n += 1).or_insert(1);
+    let arn = format!("{ARN}:task-definition/{family}:{revision}");
+    let definition = Definition { family, active: true, asked: words.clone() };
+    state.ecs.definitions.insert(arn.clone(), definition);
+    Ok(json!({"taskDefinition": {"taskDefinitionArn": arn}}))
+}
+
+fn deregister(account: &Account, arn: &str) -> Answered {
+    let mut state = account.lock();
+    match state.ecs.definitions.get_mut(arn) {
+        Some(definition) if definition.active => {
+            definition.active = false;
+            Ok(json!({"taskDefinition": {"taskDefinitionArn": arn}}))
+        }
+        _ => refuse("ClientException", "The specified task definition is inactive."),
+    }
+}
+
+fn describe_definition(account: &Account, name: &str) -> Answered {
+    let state = account.lock();
+    let newest = |(_, found): &(&String, &Definition)| found.active && found.family == name;
+    let found = state.ecs.definitions.get_key_value(name).or_else(|| state.ecs.definitions.iter().rfind(newest));
+    let Some((arn, found)) = found else {
+        return refuse("ClientException", "Unable to describe task definition.");
+    };
+    let mut shown = found.asked.clone();
+    shown["taskDefinitionArn"] = json!(arn);
+    Ok(json!({"taskDefinition": shown, "tags": found.asked["tags"]}))
+}
+
+fn list_definitions(account: &Account, prefix: &str) -> Answered {
+    let state = account.lock();
+    let found = state.ecs.definitions.iter().filter(|(_, found)| found.active && found.family == prefix);
+    let arns: Vec<&String> = found.map(|(arn, _)| arn).collect();
+    Ok(json!({"taskDefinitionArns": arns}))
+}
+
+fn list_families(account: &Account, prefix: &str) -> Answered {
+    let state = account.lock();
+    let active = state.ecs.definitions.values().filter(|found| found.active && found.family.starts_with(prefix));
+    let mut families: Vec<&String> = active.map(|found| &found.family).collect();
+    families.dedup();
+    Ok(json!({"families": families}))
+}
+
+fn create(account: &Account, name: &str, words: &Value) -> Answered {
+    let mut state = account.lock();
+    match state.ecs.services.get(name).map(|service| service.now.status) {
+        Some("ACTIVE") => return refuse("InvalidParameterException", "Creation of service was not idempotent."),
+        Some("DRAINING") => {
+            return refuse("InvalidParameterException", "Unable to Start a service that is still Draining.");
+        }
+        _ => {}
+    }
+    let definition = words["taskDefinition"].as_str().unwrap_or_default().to_owned();
+    if !state.ecs.definitions.get(&definition).is_some_and(|found| found.active) {
+        return refuse("ClientException", "TaskDefinition is inactive");
+    }
+    let id = format!("ecs-svc/{}", state.number());
+    let deployment = Deployment { id, definition, completed: false, primary: true };
+    let desired = count(words);
+    let service = Service { status: "ACTIVE", desired, deployments: vec![deployment], tags: words["tags"].clone() };
+    let shown = service.shown(name, (0, 0));
+    state.ecs.services.insert(name.to_owned(), Shown::new(service, account.pace.stale));
+    drop(state);
+    roll(account, name);
+    Ok(json!({"service": shown}))
+}
+
+fn count(words: &Value) -> usize {
+    words["desiredCount"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or_default()
+}
+
+fn update(account: &Account, name: &str, words: &Value) -> Answered {
+    let mut state = account.lock();
+    let number = state.number();
+    let ecs = &mut state.ecs;
+    let Some(service) = ecs.services.get_mut(name).filter(|service| service.now.status != "INACTIVE") else {
+        return refuse("ServiceNotFoundException", "Service not found.");
+    };
+    if service.now.status != "ACTIVE" {
+        return refuse("ServiceNotActiveException", "Service was not ACTIVE.");
+    }
+    let asked = words["taskDefinition"].as_str();
+    if asked.is_some_and(|arn| !ecs.definitions.get(arn).is_some_and(|found| found.active)) {
+        return refuse("ClientException", "TaskDefinition is inactive");
+    }
+    let service = service.change(account.pace.stale);
+    service.desired = count(words);
+    let primary = service.deployments.iter().find(|d| d.primary).map(|d| d.definition.clone()).unwrap_or_default();
+    let definition = asked.map_or_else(|| primary.clone(), str::to_owned);
+    if definition != primary || words["forceNewDeployment"] == true {
+        service.deployments.iter_mut().for_each(|deployment| deployment.primary = false);
+        let id = format!("ecs-svc/{number}");
+        service.deployments.insert(0, Deployment { id, definition, completed: false, primary: true });
+    }
+    let shown = service.clone();
+    drop(state);
+    roll(account, name);
+    let counts = counts(account, name);
+    Ok(json!({"service": shown.shown(name, counts)}))
+}
+
+fn delete(account: &Account, name: &str) -> Answered {
+    let mut state = account.lock();
+    let found = state.ecs.services.get_mut(name).filter(|service| service.now.status != "INACTIVE");
+    let Some(service) = found else { return refuse("ServiceNotFoundException", "Service not found.") };
+    let service = service.change(account.pace.stale);
+    service.status = "DRAINING";
+    service.desired = 0;
+    drop(state);
+    roll(account, name);
+    Ok(json!({}))
+}
+
+impl Service {
+    fn shown(&self, name: &str, (running, pending): (usize, usize)) -> Value {
+        let deployment = |found: &Deployment| {
+            json!({
+                "id": found.id, "status": if found.primary { "PRIMARY" } else { "ACTIVE" },
+                "taskDefinition": found.definition,
+                "rolloutState": if found.completed { "COMPLETED" } else { "IN_PROGRESS" },
+            })
+        };
+        let deployments: Vec<Value> = self.deployments.iter().map(deployment).collect();
+        json!({
+            "serviceName": name, "serviceArn": format!("{ARN}:service/c/{name}"), "status": self.status,
+            "desiredCount": self.desired, "runningCount": running, "pendingCount": pending,
+            "deployments": deployments,
+        })
+    }
+}
+
+/// How many tasks of a service run, and how many are on their way.
+fn counts(account: &Account, name: &str) -> (usize, usize) {
+    let state = account.lock();
+    let of = |task: &&Task| task.service.as_deref() == Some(name) && !task.leaving;
+    let tasks = || state.ecs.tasks.values().filter_map(Shown::seen).filter(of);
+    (tasks().filter(|task| task.status == "RUNNING").count(), tasks().filter(|task| task.status != "RUNNING").count())
+}
+
+fn names<'a>(words: &'a Value, list: &str) -> Vec<&'a str> {
+    let listed = words[list].as_array().into_iter().flatten();
+    listed.filter_map(|name| name.as_str()).collect()
+}
+
+fn describe_services(account: &Account, words: &Value) -> Value {
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for name in names(words, "services") {
+        let counts = counts(account, name);
+        let state = account.lock();
+        match state.ecs.services.get(name).and_then(Shown::seen) {
+            Some(service) => {
+                let mut shown = service.shown(name, counts);
+                shown["tags"] = service.tags.clone();
+                found.push(shown);
+            }
+            None => failures.push(json!({"arn": name, "reason": "MISSING"})),
+        }
+    }
+    json!({"services": found, "failures": failures})
+}
+
+fn list_services(account: &Account) -> Value {
+    let state = account.lock();
+    let there = state.ecs.services.iter().filter(|(_, s)| s.seen().is_some_and(|s| s.status != "INACTIVE"));
+    let arns: Vec<String> = there.map(|(name, _)| format!("{ARN}:service/c/{name}")).collect();
+    json!({"serviceArns": arns})
+}
+
+fn list_tasks(account: &Account, words: &Value) -> Answered {
+    let state = account.lock();
+    let stopped = words["desiredStatus"] == "STOPPED";
+    if let Some(name) = words["serviceName"].as_str()
+        && state.ecs.services.get(name).and_then(Shown::seen).is_none_or(|service| service.status == "INACTIVE")
+    {
+        return refuse("ServiceNotFoundException", "Service not found.");
+    }
+    let found = state.ecs.tasks.iter().filter(|(_, task)| {
+        task.seen().is_some_and(|task| {
+            let service = words["serviceName"].as_str().is_none_or(|name| task.service.as_deref() == Some(name));
+            service && words["startedBy"].as_str().is_none_or(|by| task.started_by == by) && task.leaving == stopped
+        })
+    });
+    let arns: Vec<&String> = found.map(|(arn, _)| arn).collect();
+    Ok(json!({"taskArns": arns}))
+}
+
+fn describe_tasks(account: &Account, words: &Value) -> Value {
+    let state = account.lock();
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for arn in names(words, "tasks") {
+        match state.ecs.tasks.get(arn).and_then(Shown::seen) {
+            Some(task) => found.push(task.shown(arn, &state.ecs.clock, false)),
+            None => failures.push(json!({"arn": arn, "reason": "MISSING"})),
+        }
+    }
+    json!({"tasks": found, "failures": failures})
+}
+
+impl Task {
+    /// As an answer has it, or an event: there times are texts and nothing is said of health.
+    fn shown(&self, arn: &str, clock: &VirtualClock, event: bool) -> Value {
+        let at = |time: Instant| {
+            let time = clock.at(time);
+            #[expect(clippy::cast_precision_loss)]
+            if event { json!(time.to_logplex()) } else { json!(time.0 as f64 / 1000.0) }
+        };
+        let mut shown = json!({
+            "taskArn": arn, "taskDefinitionArn": self.definition, "lastStatus": self.status,
+            "desiredStatus": if self.leaving { "STOPPED" } else { "RUNNING" }, "startedBy": self.started_by,
+            "version": self.version, "createdAt": at(self.made_at), "containers": [{"name": "x"}],
+        });
+        if let Some(service) = &self.service {
+            shown["group"] = json!(format!("service:{service}"));
+        }
+        for (name, time) in
+            [("startedAt", self.started_at), ("stoppingAt", self.stopping_at), ("stoppedAt", self.stopped_at)]
+        {
+            if let Some(time) = time {
+                shown[name] = at(time);
+            }
+        }
+        if let Some(code) = self.exit {
+            shown["containers"][0]["exitCode"] = json!(code);
+        }
+        if !self.code.is_empty() {
+            shown["stopCode"] = json!(self.code);
+            shown["stoppedReason"] = json!(self.reason);
+        }
+        if self.status != "PROVISIONING" {
+            let details = [json!({"name": "privateIPv4Address", "value": self.address})];
+            shown["attachments"] = json!([{"type": "ElasticNetworkInterface", "details": details}]);
+        }
+        if !event && self.healthy_at.is_some() {
+            shown["healthStatus"] = json!("HEALTHY");
+        }
+        shown
+    }
+}
+
+fn run(account: &Account, words: &Value) -> Answered {
+    let state = account.lock();
+    let token = words["clientToken"].as_str().unwrap_or_default().to_owned();
+    if let Some((asked, arn)) = state.ecs.tokens.get(&token) {
+        if asked != words {
+            return refuse("ConflictException", "The client token was used with other parameters.");
+        }
+        return Ok(json!({"tasks": [state.ecs.tasks[arn].now.shown(arn, &state.ecs.clock, false)], "failures": []}));
+    }
+    let definition = words["taskDefinition"].as_str().unwrap_or_default().to_owned();
+    if !state.ecs.definitions.get(&definition).is_some_and(|found| found.active) {
+        return refuse("ClientException", "TaskDefinition is inactive");
+    }
+    drop(state);
+    let arn = start(account, definition, words["startedBy"].as_str().unwrap_or_default(), None);
+    let mut state = account.lock();
+    state.ecs.tokens.insert(token, (words.clone(), arn.clone()));
+    Ok(json!({"tasks": [state.ecs.tasks[&arn].now.shown(&arn, &state.ecs.clock, false)], "failures": []}))
+}
+
+fn stop_task(account: &Account, arn: &str) -> Answered {
+    if !account.lock().ecs.tasks.contains_key(arn) {
+        return refuse("InvalidParameterException", "The referenced task was not found.");
+    }
+    stop(account, arn, "UserInitiated");
+    let service = account.lock().ecs.tasks[arn].now.service.clone();
+    if let Some(service) = service {
+        roll(account, &service);
+    }
+    Ok(json!({}))
+}
+
+/// Starts what a service lacks, stops what it has too much, and old tasks once the new ones are healthy.
+fn roll(account: &Account, name: &str) {
+    let (missing, over, primary) = {
+        let state = account.lock();
+        let service = &state.ecs.services[name].now;
+        let primary = service.deployments.iter().find(|d| d.primary).expect("one").clone();
+        let here = |task: &Task| task.service.as_deref() == Some(name) && !task.leaving;
+        let tasks: Vec<(&String, &Task)> =
+            state.ecs.tasks.iter().map(|(arn, task)| (arn, &task.now)).filter(|(_, task)| here(task)).collect();
+        let (new, old): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|(_, task)| task.started_by == primary.id);
+        let healthy = new.iter().filter(|(_, task)| task.healthy_at.is_some()).count();
+        let mut over: Vec<String> = new.iter().skip(service.desired).map(|(arn, _)| (*arn).clone()).collect();
+        if healthy >= service.desired {
+            over.extend(old.iter().map(|(arn, _)| (*arn).clone()));
+        }
+        (service.desired.saturating_sub(new.len()), over, primary)
+    };
+    for _ in 0..missing {
+        start(account, primary.definition.clone(), &primary.id, Some(name));
+    }
+    for arn in over {
+        stop(account, &arn, "ServiceSchedulerInitiated");
+    }
+    rest(account, name);
+}
+
+/// Ends a deployment that has come to rest, and a service that has drained.
+fn rest(account: &Account, name: &str) {
+    let mut state = account.lock();
+    let ecs = &mut state.ecs;
+    let mut tasks = ecs.tasks.values().map(|task| &task.now);
+    let service = ecs.services.get_mut(name).expect("a service");
+    let primary = service.now.deployments.iter().find(|d| d.primary).map(|d| d.id.clone()).unwrap_or_default();
+    let live = tasks.clone().filter(|task| task.live() && task.service.as_deref() == Some(name)).count();
+    let healthy = tasks.clone().filter(|task| task.started_by == primary && task.healthy_at.is_some()).count();
+    let whole = tasks.all(|task| !task.live() || task.service.as_deref() != Some(name) || task.started_by == primary);
+    if service.now.status == "DRAINING" && live == 0 {
+        service.change(account.pace.stale).status = "INACTIVE";
+    }
+    let done = service.now.deployments.iter().any(|d| d.primary && d.completed) && service.now.deployments.len() == 1;
+    if service.now.status == "ACTIVE" && whole && healthy >= service.now.desired && !done {
+        let service = service.change(account.pace.stale);
+        service.deployments.retain(|deployment| deployment.primary);
+        service.deployments[0].completed = true;
+        let detail = json!({"deploymentId": primary, "eventName": "SERVICE_DEPLOYMENT_COMPLETED", "reason": ""});
+        drop(state);
+        let arn = format!("{ARN}:service/c/{name}");
+        tell(account, json!({"detail-type": "ECS Deployment State Change", "resources": [arn], "detail": detail}));
+    }
+}
+
+fn tell(account: &Account, event: Value) {
+    let (pace, number) = (account.pace, account.lock().number());
+    // Spread without an order, and the same every time.
+    let part = u32::try_from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56).unwrap_or_default();
+    others::send(account, pace.event + pace.late * part / 256, &event);
+}
+
+fn start(account: &Account, definition: String, started_by: &str, service: Option<&str>) -> String {
+    let mut state = account.lock();
+    let number = state.number();
+    let arn = format!("{ARN}:task/c/{number:032x}");
+    let task = Task {
+        definition,
+        started_by: started_by.to_owned(),
+        service: service.map(str::to_owned),
+        address: format!("10.0.{}.{}", number / 250, number % 250 + 1),
+        status: "PROVISIONING",
+        leaving: false,
+        made_at: Instant::now(),
+        started_at: None,
+        healthy_at: None,
+        stopping_at: None,
+        stopped_at: None,
+        exit: None,
+        reason: "",
+        code: "",
+        version: 1,
+    };
+    state.ecs.tasks.insert(arn.clone(), Shown::new(task, account.pace.stale));
+    tokio::spawn(live(account.clone(), arn.clone()));
+    arn
+}
+
+/// A task's life, until somebody stops it.
+async fn live(account: Account, arn: String) {
+    let pace = account.pace;
+    change(&account, &arn, |_| {});
+    sleep(pace.start / 2).await;
+    change(&account, &arn, |task| task.status = "PENDING");
+    sleep(pace.start - pace.start / 2).await;
+    let missing = {
+        let state = account.lock();
+        let definition = &state.ecs.definitions[&state.ecs.tasks[&arn].now.definition];
+        let missing = definition.secrets().iter().any(|name| !state.others.secrets.contains_key(name));
+        missing.then(|| state.ecs.tasks[&arn].now.definition.clone())
+    };
+    account.lock().ecs.without_secret.extend(missing);
+    change(&account, &arn, |task| {
+        task.status = "RUNNING";
+        task.started_at = Some(Instant::now());
+    });
+    account.ran.notify_waiters();
+    let service = account.lock().ecs.tasks[&arn].now.service.clone();
+    let Some(service) = service else {
+        sleep(pace.run).await;
+        end(&account, &arn, "EssentialContainerExited", 0);
+        return;
+    };
+    sleep(pace.health).await;
+    // Its target's health is nobody's event.
+    if let Some(task) = account.lock().ecs.tasks.get_mut(&arn).filter(|task| !task.now.leaving) {
+        task.change(pace.stale).healthy_at = Some(Instant::now());
+    }
+    roll(&account, &service);
+}
+
+/// Changes a task that goes on, and says so.
+fn change(account: &Account, arn: &str, how: impl FnOnce(&mut Task)) {
+    let mut state = account.lock();
+    let ecs = &mut state.ecs;
+    let Some(task) = ecs.tasks.get_mut(arn).filter(|task| !task.now.leaving) else { return };
+    how(task.change(account.pace.stale));
+    say(account, state, arn);
+}
+
+fn say(account: &Account, mut state: std::sync::MutexGuard<'_, super::account::State>, arn: &str) {
+    let ecs = &mut state.ecs;
+    let clock = ecs.clock;
+    let task = &mut ecs.tasks.get_mut(arn).expect("a task").now;
+    task.version += 1;
+    let detail = task.shown(arn, &clock, true);
+    drop(state);
+    tell(account, json!({"detail-type": "ECS Task State Change", "detail": detail}));
+}
+
+fn stop(account: &Account, arn: &str, code: &'static str) {
+    let mut state = account.lock();
+    let Some(task) = state.ecs.tasks.get_mut(arn).filter(|task| !task.now.leaving) else { return };
+    let ran = task.now.started_at.is_some();
+    let task = task.change(account.pace.stale);
+    task.leaving = true;
+    task.status = "DEACTIVATING";
+    task.stopping_at = Some(Instant::now());
+    task.code = code;
+    task.reason = "told to stop";
+    say(account, state, arn);
+    let (account, arn) = (account.clone(), arn.to_owned());
+    tokio::spawn(async move {
+        sleep(account.pace.drain).await;
+        end(&account, &arn, code, if ran { 143 } else { 137 });
+    });
+}
+
+fn end(account: &Account, arn: &str, code: &'static str, exit: i32) {
+    let mut state = account.lock();
+    let Some(task) = state.ecs.tasks.get_mut(arn).filter(|task| task.now.live()) else { return };
+    let task = task.change(account.pace.stale);
+    task.leaving = true;
+    task.status = "STOPPED";
+    task.stopped_at = Some(Instant::now());
+    task.exit = task.started_at.map(|_| exit);
+    task.code = code;
+    let service = task.service.clone();
+    say(account, state, arn);
+    if let Some(service) = service {
+        rest(account, &service);
+    }
+}

@@ -1,0 +1,11 @@
+//! The ECS driver on an account in this process, on a virtual clock: what a deploy costs in calls and in time, what a
+//! hundred at once wait for, and that a server may end before and behind every call it makes.
+
+mod account;
+mod crash_points;
+mod drive;
+mod ecs;
+mod others;
+mod redeploy;
+#[path = "../support/mod.rs"]
+mod support;
