@@ -54,10 +54,20 @@ def snapshot():
 ELSEWHERE = {}              # name -> where it leads, in zones that are not on the account
 
 
+def whole(look):
+    """The account goes on while it is looked at: what changed under the look is looked at again."""
+    while True:
+        try:
+            return look()
+        except RuntimeError as e:
+            if "during iteration" not in str(e):
+                raise
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        self.answer(inventory.mentioning(unquote(query)) if path == "/objects" else snapshot())
+        self.answer(whole(lambda: inventory.mentioning(unquote(query)) if path == "/objects" else snapshot()))
 
     def do_PUT(self):
         given = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
