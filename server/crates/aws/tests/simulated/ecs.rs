@@ -355,7 +355,6 @@ impl Task {
     fn shown(&self, arn: &str, clock: &VirtualClock, event: bool) -> Value {
         let at = |time: Instant| {
             let time = clock.at(time);
-            #[expect(clippy::cast_precision_loss)]
             if event { json!(time.to_logplex()) } else { json!(time.0 as f64 / 1000.0) }
         };
         let mut shown = json!({
