@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_config::Region;
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{
@@ -22,7 +22,7 @@ use paas_aws::account::sdk_config;
 use paas_aws::{Aws, AwsOptions, Call, Family};
 use paas_domain::{Clock, InstallId, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, sleep};
 
 use super::{ecs, others, support};
@@ -86,6 +86,9 @@ struct Points {
     cut_at: Option<usize>,
 }
 
+/// What every configuration begins with: reading the environment takes its time.
+static BASE: OnceCell<SdkConfig> = OnceCell::const_new();
+
 /// What AWS answers: a status and a body.
 pub(crate) type Answer = (u16, String);
 
@@ -123,7 +126,7 @@ impl Account {
     pub(crate) async fn aws(&self, install: &InstallId) -> Aws {
         let endpoint = Some("http://aws.simulated".to_owned());
         let options = AwsOptions { region: Some("us-east-1".to_owned()), endpoint, ..AwsOptions::default() };
-        let config = sdk_config(&options).await.into_builder();
+        let config = BASE.get_or_init(|| sdk_config(&options)).await.clone().into_builder();
         let config = config.region(Region::new("us-east-1")).http_client(self.clone()).credentials_provider(
             SharedCredentialsProvider::new(Credentials::new("AKID", "secret", None, None, "simulated")),
         );
