@@ -39,6 +39,14 @@ impl Line {
         assert_eq!(taken["faults"].as_array().map(Vec::len), faults.as_array().map(Vec::len), "{taken}");
     }
 
+    /// No more faults; what was counted stays.
+    ///
+    /// # Panics
+    /// When the proxy does not take it.
+    pub fn lift(&self) {
+        self.ask(Method::Post, "[]");
+    }
+
     /// The calls since [`Line::begin`], as `ecs:RunTask` and how often.
     ///
     /// # Panics
