@@ -419,6 +419,6 @@ async fn twenty_pushes_at_once() {
     }
 }
 
-fn pushes_app(pushes: &[(git_world::App, git_world::Background)]) -> git_world::App {
+fn pushes_app(pushes: &[(git_world::App, git_world::repo::Background)]) -> git_world::App {
     pushes[0].0.clone()
 }
