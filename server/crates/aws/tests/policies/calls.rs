@@ -35,7 +35,7 @@ fn arn(aws: &Aws, service: &str, rest: &str) -> String {
 }
 
 /// Makes the call as the server's role; answers IAM's words when they are no.
-pub async fn asked(aws: &Aws, call: Call) -> Option<String> {
+pub(crate) async fn asked(aws: &Aws, call: Call) -> Option<String> {
     let name = format!("paas-{}-aaaaaaaaaaaaa-web", aws.install);
     match call.service() {
         "ecs" => ecs(aws, call, &name).await,

@@ -10,7 +10,7 @@ use paas_aws::install::{Account as _, Pace, Parameters, Sdk, Stack, Talk, Wish, 
 use paas_aws::{Aws, AwsOptions, Foundation};
 use paas_domain::InstallId;
 
-pub struct Silent;
+pub(crate) struct Silent;
 
 impl Talk for Silent {
     fn tell(&self, _: &str) {}
@@ -22,18 +22,18 @@ impl Talk for Silent {
 const PACE: Pace = Pace { poll: Duration::from_millis(50), patience: Duration::from_secs(60) };
 
 /// One foundation with its server's role.
-pub struct World {
-    pub root: SdkConfig,
-    pub wish: Wish,
-    pub stack: Stack,
-    pub server: Aws,
+pub(crate) struct World {
+    pub(crate) root: SdkConfig,
+    pub(crate) wish: Wish,
+    pub(crate) stack: Stack,
+    pub(crate) server: Aws,
 }
 
 /// How the account is reached, when it is there.
 ///
 /// # Panics
 /// When there is none.
-pub fn options() -> AwsOptions {
+pub(crate) fn options() -> AwsOptions {
     let endpoint = std::env::var("PAAS_TEST_AWS_IAM");
     let endpoint = endpoint.expect("not run: no AWS emulator that asks IAM (PAAS_TEST_AWS_IAM is not set)");
     let registry = endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -52,7 +52,7 @@ fn with(config: &SdkConfig, credentials: Credentials) -> SdkConfig {
 
 impl World {
     /// A new foundation, by the account's root, and its server.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let options = options();
         let root =
             with(&sdk_config(&options).await, Credentials::new("test", "test", None, None, "the rig's root key"));
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// Applies the template with this action taken from the server's policy.
-    pub async fn without(&self, action: &str) {
+    pub(crate) async fn without(&self, action: &str) {
         let policy = paas_aws::install::policy("server").to_string();
         assert!(policy.contains(&format!("\"{action}\"")), "{action} is not in the policy");
         // A name that no call has, so that a list of one stays a list.
