@@ -1,7 +1,7 @@
 //! A dyno with a link: it asks for its slot, has its lines go to the server too, and `run` speaks through it.
 //!
-//! A dyno of the formation waits half a second for its slot and then starts without; after that, nothing here makes
-//! the app wait. A dyno that somebody attaches to does not start before they have.
+//! A dyno of the formation waits half a second for somebody to ask for its slot, and seconds for the answer, and then
+//! starts without; after that, nothing here makes the app wait. A dyno that somebody attaches to does not start before they have.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,14 +21,19 @@ use crate::link::{self, Settings, Shared};
 use crate::pump::{self, Pump, Way};
 use crate::supervise::{self, Event};
 
-/// How long a dyno of the formation waits for its slot.
-const SLOT_WITHIN: Duration = Duration::from_millis(500);
+/// How long a dyno of the formation waits for the hub to be there. Without it, it starts.
+const HUB_WITHIN: Duration = Duration::from_millis(500);
+/// How long it waits for its slot when the hub is there: apps elect leaders by it, and the account may be slow to
+/// tell the hub which task this is. Next to the time that a dyno takes to come, it is not much.
+const SLOT_WITHIN: Duration = Duration::from_secs(4);
 /// How long the link of an attached dyno may take.
 const LINK_WITHIN: Duration = Duration::from_secs(60);
 /// How long somebody may then take to attach. (The server gives up earlier.)
 const ATTACH_WITHIN: Duration = Duration::from_secs(180);
 /// How long the exit waits for the hub to have it, and the lines before it.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// How long, when the hub is there and has not let us in yet: what ends as soon as it starts needs to be heard, too.
+const FLUSH_ASKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs `argv` as a dyno with this link; answers its exit status.
 ///
@@ -52,7 +57,7 @@ pub(crate) fn run(settings: Settings, argv: &[OsString], mut vars: BTreeMap<OsSt
     let mut early = None;
     let name = match (name, &linking) {
         (Some(name), _) => name,
-        (None, Ok(())) => match wait_for_name(&events, began + SLOT_WITHIN) {
+        (None, Ok(())) => match wait_for_name(&events, began) {
             Ok(name) => name.unwrap_or_else(|| fallback.name(&shared)),
             Err(status) => {
                 early = Some(status);
@@ -101,9 +106,11 @@ impl Fallback {
 }
 
 /// The dyno's name, when the hub tells it in time. An exit status when the dyno is to end before that.
-fn wait_for_name(events: &Receiver<Event>, until: Instant) -> Result<Option<String>, u8> {
+fn wait_for_name(events: &Receiver<Event>, began: Instant) -> Result<Option<String>, u8> {
+    let mut until = began + HUB_WITHIN;
     loop {
         match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::Asked) => until = began + SLOT_WITHIN,
             Ok(Event::Named(name)) => return Ok(Some(name).filter(|name| !name.is_empty())),
             Ok(Event::Refused(_)) => return Ok(None),
             Ok(event) => {
@@ -205,9 +212,13 @@ fn say(shared: &Shared, attach: bool, text: &str) {
 /// link; the log waits for seconds only.
 fn end(shared: &Shared, status: u8, attach: bool, events: &Receiver<Event>) -> u8 {
     shared.exited(status);
-    let until = Instant::now() + FLUSH_WITHIN;
+    let ended = Instant::now();
     let mut state = shared.state();
-    while !state.bye && !state.given_up && (attach || Instant::now() < until) {
+    while !state.bye && !state.given_up {
+        let within = if state.asked { FLUSH_ASKED_WITHIN } else { FLUSH_WITHIN };
+        if !attach && ended.elapsed() >= within {
+            break;
+        }
         // Whoever is attached may have been given up on while it was read: a signal ends the wait, too.
         if events.try_iter().any(|event| event.stop().is_some()) {
             break;

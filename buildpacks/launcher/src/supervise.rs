@@ -37,6 +37,8 @@ pub(crate) enum Event {
     HangUp,
     /// Somebody attached.
     Start,
+    /// The hub was reached and is asked who this dyno is.
+    Asked,
     /// The hub says what this dyno is called.
     Named(String),
     /// The hub does not know this dyno.

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) exit: Option<Exit>,
     /// The hub has the exit.
     pub(crate) bye: bool,
+    /// The hub was reached and has not let us in yet.
+    pub(crate) asked: bool,
     /// Since when there is no link.
     pub(crate) down_since: Option<Instant>,
     /// There was no link for too long: output goes nowhere.
@@ -70,6 +72,7 @@ impl Shared {
             input_closed: false,
             exit: None,
             bye: false,
+            asked: false,
             down_since: Some(Instant::now()),
             given_up: false,
         };

@@ -39,7 +39,12 @@ impl Link {
         let mut wait = BACK_OFF.0;
         loop {
             self.find_task();
-            let (mut pause, linked) = match greet(&self.settings, &self.tls, || self.hello()) {
+            let hello = || {
+                self.shared.state().asked = true;
+                let _ = self.events.send(Event::Asked);
+                self.hello()
+            };
+            let (mut pause, linked) = match greet(&self.settings, &self.tls, hello) {
                 Ok((connection, FromHub::Welcome(welcome))) => {
                     wait = BACK_OFF.0;
                     // Why it was cut does not matter: it is made anew.
@@ -120,7 +125,7 @@ impl Link {
             let mut state = self.shared.state();
             state.lines.resume(welcome.lines_taken);
             state.output.resume(welcome.output_next).map_err(io::Error::other)?;
-            (state.down_since, state.given_up) = (None, false);
+            (state.down_since, state.given_up, state.asked) = (None, false, false);
         }
         let _ = self.events.send(Event::Named(welcome.name));
         connection.tls.set_buffer_limit(None);

@@ -53,6 +53,32 @@ async fn a_dyno_is_told_its_slot_and_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_has_to_ask_is_waited_for() {
+    for _ in 0..TRIES {
+        let world = World::new().await;
+        *world.server.thinks.lock().expect("lock") = Duration::from_millis(1_500);
+        let (status, out, _) = ended(world.launcher("web.3", "echo $DYNO").spawn().expect("starts")).await;
+        assert_eq!(status, Some(0));
+        if out == "web.3\n" {
+            return;
+        }
+    }
+    panic!("no dyno waited for its slot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_before_the_hub_let_it_in_is_heard() {
+    let world = World::new().await;
+    *world.server.too_early_until.lock().expect("lock") = Some(Instant::now() + Duration::from_secs(5));
+    let mut dyno = world.launcher("web.3", "echo ran; exit 7");
+    let (status, out, _) = ended(dyno.env("DYNO", "web.3").spawn().expect("starts")).await;
+    assert_eq!((status, out.as_str()), (Some(7), "ran\n"));
+    world.heard("its end", |heard| heard.exited == [7]).await;
+    let heard = world.server.heard.lock().expect("lock");
+    assert_eq!(lines(&heard).into_values().collect::<Vec<_>>(), ["ran"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dyno_starts_without_a_hub() {
     let mut world = World::new().await;
     world.kill_hub().await;

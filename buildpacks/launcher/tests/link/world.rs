@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use paas_domain::{AppId, DynoId, DynoName, InstallId};
@@ -46,6 +46,9 @@ pub(crate) struct Server {
     /// How long storing takes, and how often it fails first.
     pub(crate) slow: Mutex<Duration>,
     pub(crate) failures: Mutex<usize>,
+    /// How long a claim is thought about, and until when the answer is that it is too early to say.
+    pub(crate) thinks: Mutex<Duration>,
+    pub(crate) too_early_until: Mutex<Option<Instant>>,
 }
 
 #[async_trait]
@@ -53,6 +56,11 @@ impl LinkAdmission for Server {
     async fn admit(&self, claim: &Claim) -> Result<Admitted, Refusal> {
         assert!(claim.peer.is_loopback());
         self.claims.lock().expect("lock").push(claim.clone());
+        let thinks = *self.thinks.lock().expect("lock");
+        sleep(thinks).await;
+        if self.too_early_until.lock().expect("lock").is_some_and(|until| Instant::now() < until) {
+            return Err(Refusal::NotNow);
+        }
         self.known.lock().expect("lock").get(&claim.task).cloned().ok_or(Refusal::Unknown)
     }
 }

@@ -14,9 +14,9 @@ use super::note::{self, DynoNote, Note};
 use super::sight::Task;
 use super::{EcsRuntime, Inner};
 
-/// How often, and how many times, a task is looked at whose address is not known: it may be quicker than ECS's answers.
-const LOOK_EVERY: Duration = Duration::from_millis(60);
-const LOOKS: usize = 6;
+/// The pauses before a task is looked at again whose address is not known, in ms: it may be quicker than ECS's
+/// answers. In all about as long as a dyno waits for its name once it is heard.
+const LOOK_AGAIN_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_200];
 
 #[async_trait]
 impl LinkAdmission for EcsRuntime {
@@ -40,20 +40,9 @@ impl Inner {
     }
 
     async fn admit_once(&self, claim: &Claim, id: &DynoId) -> Result<Result<Admitted, Refusal>, PortError> {
-        let Some((app, dyno)) = self.find_dyno(id).await? else { return Ok(Err(Refusal::Unknown)) };
-        if app != claim.app || dyno.forgotten || dyno.exit.is_some() {
-            return Ok(Err(Refusal::Unknown));
-        }
         // It may link before RunTask's answer was noted down.
-        let Some(arn) = dyno.task else { return Ok(Err(Refusal::NotNow)) };
-        if arn != claim.task && claim.task != id.as_str() {
-            return Ok(Err(Refusal::Unknown));
-        }
-        let known = self.world.once(id).filter(|task| task.address.is_some());
-        let task = match known {
-            Some(task) => Some(task),
-            None => self.look_once(&app, &[arn]).await?.pop(),
-        };
+        let found = settled(async || self.linking_once(claim, id).await).await?;
+        let Some((dyno, task)) = found else { return Ok(Err(Refusal::Unknown)) };
         Ok(calls_from(task.as_ref(), claim.peer).map(|()| Admitted {
             dyno: id.clone(),
             name: dyno.name,
@@ -61,19 +50,36 @@ impl Inner {
         }))
     }
 
+    /// What is known of a one-off dyno and its task; nothing when it cannot be the one that calls.
+    async fn linking_once(&self, claim: &Claim, id: &DynoId) -> Result<Option<(DynoNote, Option<Task>)>, PortError> {
+        let Some((app, dyno)) = self.find_dyno(id).await? else { return Ok(None) };
+        if app != claim.app || dyno.forgotten || dyno.exit.is_some() {
+            return Ok(None);
+        }
+        let Some(arn) = dyno.task.clone() else { return Ok(Some((dyno, None))) };
+        if arn != claim.task && claim.task != id.as_str() {
+            return Ok(None);
+        }
+        let task = match self.world.once(id).filter(|task| task.address.is_some()) {
+            Some(task) => Some(task),
+            None => self.look_once(&app, &[arn]).await?.pop(),
+        };
+        Ok(Some((dyno, task)))
+    }
+
+    /// What is known of a service's task.
+    async fn linking_service(&self, claim: &Claim, name: &str) -> Result<Option<Task>, PortError> {
+        let mut known = self.world.known(name).tasks.into_iter();
+        match known.find(|task| task.arn == claim.task && task.address.is_some()) {
+            Some(task) => Ok(Some(task)),
+            None => Ok(self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop()),
+        }
+    }
+
     async fn admit_service(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {
         let name = self.service_name(&claim.app, &claim.process_type);
-        let of = |tasks: Vec<Task>| tasks.into_iter().find(|task| task.arn == claim.task);
-        let mut task = of(self.world.known(&name).tasks).filter(|task| task.address.is_some());
-        for _ in 0..LOOKS {
-            if task.as_ref().is_some_and(|task| task.address.is_some() || task.stopped()) {
-                break;
-            }
-            task = self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop();
-            if task.as_ref().is_none_or(|task| task.address.is_none()) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
+        let found = settled(async || Ok(Some(((), self.linking_service(claim, &name).await?)))).await?;
+        let task = found.and_then(|((), task)| task);
         let ours = task.filter(|task| task.service.as_deref() == Some(&*name));
         if let Err(refusal) = calls_from(ours.as_ref(), claim.peer) {
             return Ok(Err(refusal));
@@ -89,7 +95,7 @@ impl Inner {
         self.started_name(claim, &name, &task).await
     }
 
-    /// The name of a dyno that waits for it: half a second, so nothing here waits for a pass.
+    /// The name of a dyno that waits for it, for seconds: nothing here waits for a pass.
     async fn first_name(
         &self,
         claim: &Claim,
@@ -148,6 +154,23 @@ impl Inner {
         }
         Ok(Ok(Admitted { dyno: task.dyno.clone(), name: dyno.name, lines_stored: 0 }))
     }
+}
+
+/// Looks until the task has an address or has ended, or there is nothing to look at, or time is up.
+async fn settled<T>(
+    look: impl AsyncFn() -> Result<Option<(T, Option<Task>)>, PortError>,
+) -> Result<Option<(T, Option<Task>)>, PortError> {
+    let mut found = look().await?;
+    for pause in LOOK_AGAIN_MS {
+        let unsettled =
+            |task: &Option<Task>| !task.as_ref().is_some_and(|task| task.address.is_some() || task.stopped());
+        if !found.as_ref().is_some_and(|(_, task)| unsettled(task)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        found = look().await?;
+    }
+    Ok(found)
 }
 
 /// Whether it is alive and calls from its own address.
