@@ -11,18 +11,9 @@ on_each_platform!(
     a_worker_needs_no_web,
     a_newer_push_supersedes_a_waiting_one,
     a_closed_terminal_cancels_nothing,
+    an_app_that_crashes,
+    an_app_that_never_listens,
 );
-
-// On AWS a dyno whose slot is told too late has another name than these two look for (`web.47118`).
-#[test]
-fn an_app_that_crashes() {
-    an_app_that_crashes_is_declined(Kind::Local);
-}
-
-#[test]
-fn an_app_that_never_listens() {
-    an_app_that_never_listens_is_stopped(Kind::Local);
-}
 
 const DECLINED: &str = "! [remote rejected] main -> main (pre-receive hook declined)";
 
@@ -115,7 +106,7 @@ fn a_release_phase_that_fails_leaves_the_old_release_serving(kind: Kind) {
     platform.finish();
 }
 
-fn an_app_that_crashes_is_declined(kind: Kind) {
+fn an_app_that_crashes(kind: Kind) {
     let platform = Platform::on(kind);
     let app = platform.repository("crash-at-boot");
     app.paas("create crashing").done();
@@ -151,7 +142,7 @@ fn an_app_that_crashes_is_declined(kind: Kind) {
     platform.finish();
 }
 
-fn an_app_that_never_listens_is_stopped(kind: Kind) {
+fn an_app_that_never_listens(kind: Kind) {
     let platform = Platform::start_on(kind, &["--boot-timeout-s", "3"]);
     let app = platform.repository("never-binds");
     app.paas("create deaf").done();

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+use paas_tests::on_each_platform;
 use paas_tests::platform::{Kind, Method, Platform, until};
 
-// On AWS the same way is walked by the heroku CLI's story; this one looks for names (`worker.1`) that a dyno there has
-// only when its slot is told in time.
-#[test]
-fn an_app_lives_here() {
-    an_app_lives(Kind::Local);
-}
+on_each_platform!(an_app_lives);
 
 fn an_app_lives(kind: Kind) {
     let platform = Platform::on(kind);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use paas_domain::{DynoId, DynoKind, DynoName};
 use paas_link::{Admitted, Claim, LinkAdmission, Refusal};
 use paas_ports::PortError;
+use tokio::time::sleep;
 
 use super::book::{makes_room, service_dynos};
 use super::note::{self, DynoNote, Note};
@@ -41,8 +42,7 @@ impl Inner {
 
     async fn admit_once(&self, claim: &Claim, id: &DynoId) -> Result<Result<Admitted, Refusal>, PortError> {
         // It may link before RunTask's answer was noted down.
-        let found = settled(async || self.linking_once(claim, id).await).await?;
-        let Some((dyno, task)) = found else { return Ok(Err(Refusal::Unknown)) };
+        let Some((dyno, task)) = self.linking_once(claim, id).await? else { return Ok(Err(Refusal::Unknown)) };
         Ok(calls_from(task.as_ref(), claim.peer).map(|()| Admitted {
             dyno: id.clone(),
             name: dyno.name,
@@ -52,34 +52,46 @@ impl Inner {
 
     /// What is known of a one-off dyno and its task; nothing when it cannot be the one that calls.
     async fn linking_once(&self, claim: &Claim, id: &DynoId) -> Result<Option<(DynoNote, Option<Task>)>, PortError> {
-        let Some((app, dyno)) = self.find_dyno(id).await? else { return Ok(None) };
-        if app != claim.app || dyno.forgotten || dyno.exit.is_some() {
-            return Ok(None);
+        let mut pauses = LOOK_AGAIN_MS.into_iter();
+        loop {
+            let Some((app, dyno)) = self.find_dyno(id).await? else { return Ok(None) };
+            if app != claim.app || dyno.forgotten || dyno.exit.is_some() {
+                return Ok(None);
+            }
+            let task = match dyno.task.clone() {
+                None => None,
+                Some(arn) if arn != claim.task && claim.task != id.as_str() => return Ok(None),
+                Some(arn) => match self.world.once(id).filter(settled) {
+                    Some(task) => Some(task),
+                    None => self.look_once(&app, &[arn]).await?.pop(),
+                },
+            };
+            match pauses.next() {
+                Some(pause) if !task.as_ref().is_some_and(settled) => sleep(Duration::from_millis(pause)).await,
+                _ => return Ok(Some((dyno, task))),
+            }
         }
-        let Some(arn) = dyno.task.clone() else { return Ok(Some((dyno, None))) };
-        if arn != claim.task && claim.task != id.as_str() {
-            return Ok(None);
-        }
-        let task = match self.world.once(id).filter(|task| task.address.is_some()) {
-            Some(task) => Some(task),
-            None => self.look_once(&app, &[arn]).await?.pop(),
-        };
-        Ok(Some((dyno, task)))
     }
 
     /// What is known of a service's task.
     async fn linking_service(&self, claim: &Claim, name: &str) -> Result<Option<Task>, PortError> {
-        let mut known = self.world.known(name).tasks.into_iter();
-        match known.find(|task| task.arn == claim.task && task.address.is_some()) {
-            Some(task) => Ok(Some(task)),
-            None => Ok(self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop()),
+        let mut pauses = LOOK_AGAIN_MS.into_iter();
+        loop {
+            let known = self.world.known(name).tasks.into_iter().find(|task| task.arn == claim.task && settled(task));
+            let task = match known {
+                Some(task) => Some(task),
+                None => self.describe_tasks(Some(&claim.app), std::slice::from_ref(&claim.task)).await?.pop(),
+            };
+            match pauses.next() {
+                Some(pause) if !task.as_ref().is_some_and(settled) => sleep(Duration::from_millis(pause)).await,
+                _ => return Ok(task),
+            }
         }
     }
 
     async fn admit_service(&self, claim: &Claim) -> Result<Result<Admitted, Refusal>, PortError> {
         let name = self.service_name(&claim.app, &claim.process_type);
-        let found = settled(async || Ok(Some(((), self.linking_service(claim, &name).await?)))).await?;
-        let task = found.and_then(|((), task)| task);
+        let task = self.linking_service(claim, &name).await?;
         let ours = task.filter(|task| task.service.as_deref() == Some(&*name));
         if let Err(refusal) = calls_from(ours.as_ref(), claim.peer) {
             return Ok(Err(refusal));
@@ -156,21 +168,9 @@ impl Inner {
     }
 }
 
-/// Looks until the task has an address or has ended, or there is nothing to look at, or time is up.
-async fn settled<T>(
-    look: impl AsyncFn() -> Result<Option<(T, Option<Task>)>, PortError>,
-) -> Result<Option<(T, Option<Task>)>, PortError> {
-    let mut found = look().await?;
-    for pause in LOOK_AGAIN_MS {
-        let unsettled =
-            |task: &Option<Task>| !task.as_ref().is_some_and(|task| task.address.is_some() || task.stopped());
-        if !found.as_ref().is_some_and(|(_, task)| unsettled(task)) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        found = look().await?;
-    }
-    Ok(found)
+/// Whether looking again would tell more of who calls.
+fn settled(task: &Task) -> bool {
+    task.address.is_some() || task.stopped()
 }
 
 /// Whether it is alive and calls from its own address.
