@@ -111,19 +111,6 @@ impl Uow {
         Ok(())
     }
 
-    /// Makes the app due at once whose id ends so (see [`paas_domain::app_tail`]). Whether there is one.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn kick_app_by_tail(&mut self, tail: &str, now: Timestamp) -> Result<Option<AppId>, StoreError> {
-        let Some(mut row) = self.row("SELECT id FROM apps WHERE substr(id, 20) = $1", args![tail]).await? else {
-            return Ok(None);
-        };
-        let app = row.parse()?;
-        self.kick_app(&app, now).await?;
-        Ok(Some(app))
-    }
-
     /// Makes every app due at once: after a start, and for the slow sweep.
     ///
     /// # Errors
