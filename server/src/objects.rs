@@ -219,10 +219,6 @@ impl Objects {
         for key in self.list(folder).await? {
             self.remove(&key).await?;
         }
-        if self.remote {
-            // What was kept here goes with the next start at the latest.
-            let _ = tokio::fs::remove_dir_all(self.place(folder)).await;
-        }
         Ok(())
     }
 
