@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use paas_domain::AppId;
 use paas_ports::PortError;
@@ -19,7 +19,7 @@ use crate::objects::Objects;
 pub(super) struct Packs {
     objects: Objects,
     /// Names of packs that are known to be there.
-    sent: Mutex<HashMap<AppId, Arc<Mutex<BTreeSet<String>>>>>,
+    sent: Mutex<HashMap<AppId, BTreeSet<String>>>,
 }
 
 impl Packs {
@@ -30,8 +30,7 @@ impl Packs {
     /// Puts those packs of the repository there that are not yet. After `Ok` all of them are.
     pub(super) async fn send_new(&self, app: &AppId, repository: &Path) -> Result<(), PortError> {
         let here = names(repository)?;
-        let sent = self.sent(app);
-        if here.is_subset(&lock(&sent)) {
+        if here.is_subset(self.sent().entry(app.clone()).or_default()) {
             return Ok(());
         }
         let there = self.there(app).await?;
@@ -41,7 +40,7 @@ impl Packs {
                 self.objects.send(&key(app, &format!("{name}.{part}")), &file).await?;
             }
         }
-        lock(&sent).extend(here);
+        self.sent().entry(app.clone()).or_default().extend(here);
         Ok(())
     }
 
@@ -56,13 +55,13 @@ impl Packs {
             }
             tracing::info!(%app, pack = name, "a pack came from Objects");
         }
-        lock(&self.sent(app)).extend(there);
+        self.sent().entry(app.clone()).or_default().extend(there);
         Ok(())
     }
 
     /// Removes an app's packs. Succeeds when there are none.
     pub(super) async fn remove(&self, app: &AppId) -> Result<(), PortError> {
-        lock(&self.sent).remove(app);
+        self.sent().remove(app);
         self.objects.remove_all(&prefix(app)).await
     }
 
@@ -72,13 +71,9 @@ impl Packs {
         Ok(keys.iter().filter_map(name).collect())
     }
 
-    fn sent(&self, app: &AppId) -> Arc<Mutex<BTreeSet<String>>> {
-        Arc::clone(lock(&self.sent).entry(app.clone()).or_default())
+    fn sent(&self) -> MutexGuard<'_, HashMap<AppId, BTreeSet<String>>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn prefix(app: &AppId) -> String {
