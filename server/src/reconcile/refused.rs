@@ -23,28 +23,19 @@ pub(super) async fn write(
     reason: Option<String>,
     again: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut news = None;
-    if let Some(reason) = reason {
-        let wish = Wish::read(cx, lease).await?;
-        let failed = failed_services(&wish, &reason, cx.now());
-        if !failed.is_empty() {
-            news = Some((wish.app.id.clone(), reason));
-        }
-        let mut uow = cx.begin().await?;
-        uow.check_lease(lease).await?;
-        for service in &failed {
-            uow.put_service(&lease.scope, service).await?;
-        }
-        uow.release_failed_app(lease, again).await?;
-        uow.save().await?;
-    } else {
-        let mut uow = cx.begin().await?;
-        uow.release_failed_app(lease, again).await?;
-        uow.save().await?;
+    let failed = match &reason {
+        Some(reason) => failed_services(&Wish::read(cx, lease).await?, reason, cx.now()),
+        None => Vec::new(),
+    };
+    let mut uow = cx.begin().await?;
+    uow.release_failed_app(lease, again).await?;
+    for service in &failed {
+        uow.put_service(&lease.scope, service).await?;
     }
+    uow.save().await?;
     cx.kick();
-    if let Some((app, reason)) = news {
-        cx.say(&app, LogSource::Heroku, "platform", format!("Error: {reason}")).await;
+    if let Some(reason) = reason.filter(|_| !failed.is_empty()) {
+        cx.say(lease.scope.id(), LogSource::Heroku, "platform", format!("Error: {reason}")).await;
     }
     Ok(())
 }
