@@ -159,9 +159,15 @@ impl Cx {
     /// Says something in the app's log as the platform: `app[api]` or `heroku[…]`. Never fails a caller: a line
     /// that cannot be written is logged by the server itself.
     pub async fn say(&self, app: &AppId, source: LogSource, process: &str, message: impl Into<String>) {
-        let line = LogLine { at: self.now(), source, process: process.to_owned(), message: message.into() };
-        if let Err(error) = self.logs.append(app, vec![line]).await {
-            tracing::warn!(%app, %error, "a line of the platform was lost");
+        self.say_all(app, vec![(source, process.to_owned(), message.into())]).await;
+    }
+
+    /// [`Self::say`] for several lines, each with its source and process: storing may be a call to another machine.
+    pub async fn say_all(&self, app: &AppId, lines: Vec<(LogSource, String, String)>) {
+        let at = self.now();
+        let line = |(source, process, message)| LogLine { at, source, process, message };
+        if let Err(error) = self.logs.append(app, lines.into_iter().map(line).collect()).await {
+            tracing::warn!(%app, %error, "lines of the platform were lost");
         }
     }
 

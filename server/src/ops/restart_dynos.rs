@@ -64,15 +64,16 @@ pub async fn restart_dynos(cx: &Cx, app: &AppScope, account: &Account, which: &W
         Which::One(name) => name.to_string(),
     };
     let line = format!("Restart {what} dynos by user {}", account.email);
-    cx.say(app.id(), LogSource::App, "api", line).await;
+    let mut lines = vec![(LogSource::App, "api".to_owned(), line)];
     for dyno in dynos.iter().filter(|dyno| which.is_restarted(dyno)) {
         let name = dyno.name.to_string();
-        cx.say(app.id(), LogSource::Heroku, &name, "Restarting").await;
+        lines.push((LogSource::Heroku, name.clone(), "Restarting".to_owned()));
         if dyno.state != DynoState::Starting {
             let line = format!("State changed from {} to {}", dyno.state, DynoState::Starting);
-            cx.say(app.id(), LogSource::Heroku, &name, line).await;
+            lines.push((LogSource::Heroku, name, line));
         }
     }
+    cx.say_all(app.id(), lines).await;
     Ok(())
 }
 
