@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paas_domain::{AppId, Clock, InstallId, Timestamp};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use paas_domain::{AppId, Clock, InstallId, OutputId, Timestamp};
 use paas_ports::{Builder, Ingress, LogLine, LogSource, LogStore, OutputStore, PortError, Registry, Runtime};
 use paas_store::{Store, StoreError, Uow};
 use tokio::sync::Notify;
@@ -168,6 +170,24 @@ impl Cx {
         let line = |(source, process, message)| LogLine { at, source, process, message };
         if let Err(error) = self.logs.append(app, lines.into_iter().map(line).collect()).await {
             tracing::warn!(%app, %error, "lines of the platform were lost");
+        }
+    }
+
+    /// [`OutputStore::follow`] for an output that may not have begun: looks again until it has, every `pause` in the
+    /// end. Each look may be a call to another machine.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn follow_output(&self, id: &OutputId, pause: Duration) -> Result<BoxStream<'static, Bytes>, PortError> {
+        let mut wait = Duration::from_millis(10);
+        loop {
+            match self.outputs.follow(id).await {
+                Err(PortError::NotFound(_)) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(pause);
+                }
+                followed => return followed,
+            }
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use paas_domain::OutputId;
-use paas_ports::PortError;
 use paas_store::{AppScope, Uow};
 
 use super::answer::{Answer, Reply};
@@ -30,19 +29,11 @@ pub(crate) async fn follow(call: Call<Bearer>) -> Reply {
     let cx = &call.cx;
     let output = cx.store.read().await?.output_by_token(&token_hash(call.path("token"))).await?;
     let output = output.ok_or_else(|| ApiError::forbidden("This URL is not, or no longer, good."))?;
-    let asked = tokio::time::Instant::now();
-    let followed = loop {
-        match cx.outputs.follow(&output).await {
-            // Clients ask as soon as they know the URL; most of them do not ask again.
-            Err(PortError::NotFound(_)) if asked.elapsed() < BEGINS_WITHIN => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            followed => break followed,
-        }
-    };
-    match followed {
-        Ok(bytes) => Answer::stream("text/plain; charset=utf-8", bytes),
-        Err(PortError::NotFound(_)) => Err(ApiError::not_found("output")),
-        Err(error) => Err(error.into()),
+    // Clients ask as soon as they know the URL; most of them do not ask again.
+    let followed = cx.follow_output(&output, Duration::from_millis(80));
+    match tokio::time::timeout(BEGINS_WITHIN, followed).await {
+        Ok(Ok(bytes)) => Answer::stream("text/plain; charset=utf-8", bytes),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(ApiError::not_found("output")),
     }
 }

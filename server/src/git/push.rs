@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use paas_domain::{OutputId, ReleaseVersion, RolloutState};
-use paas_ports::{PortError, outside};
+use paas_ports::outside;
 use paas_store::{Build, JobState, StoreError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::WriteHalf;
@@ -320,20 +320,11 @@ async fn follow(cx: &Cx, pusher: &Pusher, build: &Build, hook: &mut HookOutput<'
 /// cannot be read.
 fn output(cx: Cx, id: OutputId) -> BoxStream<'static, Bytes> {
     let open = async move {
-        let mut wait = Duration::from_millis(10);
-        loop {
-            match cx.outputs.follow(&id).await {
-                Ok(bytes) => return bytes,
-                Err(PortError::NotFound(_)) => {
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_millis(40));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a build's output cannot be followed");
-                    return stream::empty().boxed();
-                }
-            }
-        }
+        // Several looks fit into the shortest wait for last words.
+        cx.follow_output(&id, Duration::from_millis(40)).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a build's output cannot be followed");
+            stream::empty().boxed()
+        })
     };
     stream::once(open).flatten().boxed()
 }
