@@ -249,11 +249,20 @@ impl Core {
     /// When it cannot be written.
     #[must_use]
     pub fn commit(&self, app: &AppScope, procfile: &str) -> String {
+        self.commit_as(app, 0o100_644, procfile.as_bytes())
+    }
+
+    /// [`Core::commit`] with a Procfile of this mode and these bytes.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn commit_as(&self, app: &AppScope, mode: i32, procfile: &[u8]) -> String {
         let path = self.cx.repositories.path(app.id());
         let repository = git2::Repository::open_bare(path).expect("the repository");
-        let blob = repository.blob(procfile.as_bytes()).expect("a blob");
+        let blob = repository.blob(procfile).expect("a blob");
         let mut tree = repository.treebuilder(None).expect("a tree");
-        tree.insert("Procfile", blob, 0o100_644).expect("an entry");
+        tree.insert("Procfile", blob, mode).expect("an entry");
         let tree = repository.find_tree(tree.write().expect("written")).expect("a tree");
         let who = git2::Signature::new("dev", "dev@example.com", &git2::Time::new(0, 0)).expect("a name");
         repository.commit(None, &who, &who, "change", &tree, &[]).expect("a commit").to_string()

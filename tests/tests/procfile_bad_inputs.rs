@@ -5,8 +5,7 @@ use std::time::Duration;
 use paas_ports::outside;
 use paas_server::crash_point::CrashPoints;
 use paas_server::ops::accept_build::{BuildSource, Verdict, accept_build, await_verdict};
-use paas_store::AppScope;
-use paas_tests::core_world::{Core, Outside};
+use paas_tests::core_world::Outside;
 
 /// What a push of a Procfile comes to.
 enum Comes {
@@ -57,16 +56,6 @@ const ELSEWHERE: [(&str, &str); 3] = [
     ("project.toml", "is not read; buildpacks are chosen by the builder's order"),
 ];
 
-fn commit(core: &Core, app: &AppScope, mode: i32, procfile: &[u8]) -> String {
-    let repository = git2::Repository::open_bare(core.cx.repositories.path(app.id())).expect("the repository");
-    let blob = repository.blob(procfile).expect("a blob");
-    let mut tree = repository.treebuilder(None).expect("a tree");
-    tree.insert("Procfile", blob, mode).expect("an entry");
-    let tree = repository.find_tree(tree.write().expect("written")).expect("a tree");
-    let who = git2::Signature::new("dev", "dev@example.com", &git2::Time::new(0, 0)).expect("a name");
-    repository.commit(None, &who, &who, "change", &tree, &[]).expect("a commit").to_string()
-}
-
 #[tokio::test]
 async fn every_procfile_gets_its_answer() {
     let world = Outside::new();
@@ -75,7 +64,7 @@ async fn every_procfile_gets_its_answer() {
     for (number, (id, mode, procfile, comes)) in cases().into_iter().enumerate() {
         let app = core.create_app(&format!("procfile-{number}")).await;
         core.cx.repositories.ensure(app.id()).await.expect("a repository");
-        let commit = commit(&core, &app, mode, &procfile);
+        let commit = core.commit_as(&app, mode, &procfile);
         let source = BuildSource::Commit { commit: commit.clone(), branch: "main".to_owned() };
         let build = outside::task(accept_build(&core.cx, &app, &account, source)).await.expect("accepted");
         let waiting = outside::task(await_verdict(&core.cx, &app, &build.id));
