@@ -67,9 +67,9 @@ impl<'a> Eyes<'a> {
         let mut seen = self.with_store(async |store| {
             let docker = engine::connect().await;
             loop {
-                let before = rows(store, promises).await;
+                let before = Rows::of_all(store, promises).await;
                 let containers = self.containers(&docker).await;
-                let after = rows(store, promises).await;
+                let after = Rows::of_all(store, promises).await;
                 if !before.values().map(Rows::moment).eq(after.values().map(Rows::moment)) {
                     continue;
                 }
@@ -85,7 +85,8 @@ impl<'a> Eyes<'a> {
         self.images(promises, &mut seen);
         self.logs(promises, &mut seen);
         self.hosts(promises, &mut seen);
-        self.tips(&mut seen);
+        let git = self.platform.data().join("git");
+        seen.read_tips(|app| git.join(format!("{app}.git")));
         self.files(promises, &mut seen);
         seen
     }
@@ -220,15 +221,6 @@ impl<'a> Eyes<'a> {
         }
     }
 
-    fn tips(&self, seen: &mut Seen) {
-        for app in seen.rows.keys() {
-            let path = self.platform.data().join("git").join(format!("{app}.git"));
-            let Ok(repository) = git2::Repository::open_bare(path) else { continue };
-            let tip = repository.refname_to_id("refs/heads/main").ok();
-            seen.tips.insert(app.clone(), tip.map(|tip| tip.to_string()));
-        }
-    }
-
     /// The data folder and the server's own log.
     fn files(&self, promises: &Promises, seen: &mut Seen) {
         if promises.are_told(self.platform.server_log().as_bytes()) {
@@ -250,16 +242,6 @@ impl Drop for Eyes<'_> {
 }
 
 type Container = (String, String, HashMap<String, String>);
-
-async fn rows(store: &Store, promises: &Promises) -> BTreeMap<AppId, Rows> {
-    let mut rows = BTreeMap::new();
-    for app in promises.apps() {
-        if let Some(of_app) = Rows::read(store, &app.scope).await.expect("rows") {
-            rows.insert(app.scope.id().clone(), of_app);
-        }
-    }
-    rows
-}
 
 /// The dyno that a container is by its labels. What a running one does, its row says.
 fn dyno(rows: &BTreeMap<AppId, Rows>, state: &str, tags: &HashMap<String, String>) -> Option<SeenDyno> {

@@ -32,17 +32,20 @@ pub enum Closely {
 pub async fn look(world: &Outside, cx: &Cx, promises: &Promises, closely: Closely) -> Seen {
     outside::task(async {
         let mut seen = loop {
-            let before = rows(cx, promises).await;
+            let before = Rows::of_all(&cx.store, promises).await;
             let mut seen = Seen { dynos: dynos(world, cx).await, ..Seen::default() };
             hosts(world, &before, promises, &mut seen);
-            seen.rows = if closely == Closely::Moving { rows(cx, promises).await } else { before.clone() };
+            seen.rows = match closely {
+                Closely::Moving => Rows::of_all(&cx.store, promises).await,
+                Closely::AtRest | Closely::AtTheEnd => before.clone(),
+            };
             if before.values().map(Rows::moment).eq(seen.rows.values().map(Rows::moment)) {
                 break seen;
             }
         };
         starts(world, cx, promises, &mut seen).await;
         strays(world, cx, promises, &mut seen).await;
-        tips(cx, &mut seen);
+        seen.read_tips(|app| cx.repositories.path(app));
         runs(world, &mut seen);
         leaks(world, promises, &mut seen);
         if closely != Closely::AtRest {
@@ -54,16 +57,6 @@ pub async fn look(world: &Outside, cx: &Cx, promises: &Promises, closely: Closel
         seen
     })
     .await
-}
-
-async fn rows(cx: &Cx, promises: &Promises) -> BTreeMap<AppId, Rows> {
-    let mut rows = BTreeMap::new();
-    for app in promises.apps() {
-        if let Some(of_app) = Rows::read(&cx.store, &app.scope).await.expect("rows") {
-            rows.insert(app.scope.id().clone(), of_app);
-        }
-    }
-    rows
 }
 
 async fn dynos(world: &Outside, cx: &Cx) -> Vec<SeenDyno> {
@@ -172,14 +165,6 @@ async fn strays(world: &Outside, cx: &Cx, promises: &Promises, seen: &mut Seen) 
         if app.is_some_and(|app| !known.contains(&app)) {
             seen.strays.push(format!("repository {name}"));
         }
-    }
-}
-
-fn tips(cx: &Cx, seen: &mut Seen) {
-    for app in seen.rows.keys() {
-        let Ok(repository) = git2::Repository::open_bare(cx.repositories.path(app)) else { continue };
-        let tip = repository.refname_to_id("refs/heads/main").ok();
-        seen.tips.insert(app.clone(), tip.map(|tip| tip.to_string()));
     }
 }
 

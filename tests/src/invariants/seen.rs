@@ -1,11 +1,14 @@
 //! What an installation shows from outside at one moment, in the same words for every platform.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use paas_domain::{AppId, DynoId, DynoKind, DynoName, DynoState, ReleaseVersion};
 use paas_store::{
     App, AppScope, Build, Domain, Dyno, FormationLine, Job, JobState, Release, Service, Store, StoreError,
 };
+
+use super::promises::Promises;
 
 /// One moment.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,15 @@ impl Seen {
     pub fn standing(&self, app: &AppId) -> Option<(i64, BTreeSet<DynoId>)> {
         let current = self.rows.get(app)?.current()?.version.0;
         Some((current, serving_ids(self.dynos.iter().filter(|dyno| dyno.app == *app))))
+    }
+
+    /// Reads what the apps' repositories tell; `path` says where each is.
+    pub(super) fn read_tips(&mut self, path: impl Fn(&AppId) -> PathBuf) {
+        for app in self.rows.keys() {
+            let Ok(repository) = git2::Repository::open_bare(path(app)) else { continue };
+            let tip = repository.refname_to_id("refs/heads/main").ok();
+            self.tips.insert(app.clone(), tip.map(|tip| tip.to_string()));
+        }
     }
 }
 
@@ -87,6 +99,17 @@ impl Rows {
             config: uow.config(of, &app.head_config).await?.vars.expose(),
             app,
         }))
+    }
+
+    /// Those of each promised app that has some.
+    pub(super) async fn of_all(store: &Store, promises: &Promises) -> BTreeMap<AppId, Self> {
+        let mut rows = BTreeMap::new();
+        for app in promises.apps() {
+            if let Some(of_app) = Self::read(store, &app.scope).await.expect("rows") {
+                rows.insert(app.scope.id().clone(), of_app);
+            }
+        }
+        rows
     }
 
     /// The release that should run.
