@@ -237,6 +237,41 @@ pub async fn logged(bench: &impl RuntimeBench, app: &AppId, needle: &str) -> Vec
     }
 }
 
+/// The log of `web.1` says, in this order, that it did not obey SIGTERM (R12) and was killed.
+///
+/// # Panics
+/// When it does not.
+pub async fn was_killed(bench: &impl RuntimeBench, app: &AppId) {
+    let lines = logged(bench, app, "Process exited with status 137").await;
+    let at = |text: &str| lines.iter().position(|line| line == &format!("heroku[web.1]: {text}"));
+    let order = [
+        at("Stopping all processes with SIGTERM"),
+        at("Error R12 (Exit timeout) -> At least one process failed to exit within 1 seconds of SIGTERM"),
+        at("Stopping remaining processes with SIGKILL"),
+        at("Process exited with status 137"),
+    ];
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} {lines:#?}");
+}
+
+/// A rollout that a second driver goes on with and a third one finds settled; answers what was rolled out.
+///
+/// # Panics
+/// When it does not settle, or a dyno is one too many.
+pub async fn rolled_out_by_three_drivers(bench: &impl RuntimeBench) -> ServiceSpec {
+    let spec = web(bench, "say first; serve");
+    settled(bench, &spec).await;
+    logged(bench, &spec.app, "app[web.1]: first").await;
+    let new = released(&spec, "say second; sleep 800; say bound; serve");
+    let started = bench.runtime().ensure(&new).await.expect("ensure");
+    assert!(matches!(started, Progress::Moving { .. }), "{started:?}");
+    bench.restart().await;
+    settled(bench, &new).await;
+    assert_eq!(names(bench, &spec.app).await, ["web.2"]);
+    bench.restart().await;
+    assert_eq!(settle(bench, &new).await, Progress::Settled);
+    new
+}
+
 fn texts(line: &LogLine) -> String {
     format!("{}[{}]: {}", line.source.as_str(), line.process, line.message)
 }

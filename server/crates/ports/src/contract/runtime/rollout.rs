@@ -6,7 +6,8 @@ use paas_domain::{ConfigVars, DynoState, Generation};
 use secrecy::SecretString;
 
 use super::bench::{
-    RuntimeBench, dynos, exit_of, logged, names, next, pool, quantity, released, settle, settled, until, web,
+    RuntimeBench, dynos, exit_of, logged, names, next, pool, quantity, released, rolled_out_by_three_drivers, settle,
+    settled, until, was_killed, web,
 };
 use crate::{MemberState, PortError, Progress, ServiceSpec};
 
@@ -190,15 +191,7 @@ pub async fn stop_is_sigterm_then_sigkill(bench: &impl RuntimeBench) {
     bench.runtime().stop(&first[0].id).await.expect("stop");
     bench.runtime().stop(&first[0].id).await.expect("stop again");
     until("it is gone", || async { dynos(bench, &spec.app).await.is_empty() }).await;
-    let lines = logged(bench, &spec.app, "Process exited with status 137").await;
-    let at = |text: &str| lines.iter().position(|line| line == &format!("heroku[web.1]: {text}"));
-    let order = [
-        at("Stopping all processes with SIGTERM"),
-        at("Error R12 (Exit timeout) -> At least one process failed to exit within 1 seconds of SIGTERM"),
-        at("Stopping remaining processes with SIGKILL"),
-        at("Process exited with status 137"),
-    ];
-    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} {lines:#?}");
+    was_killed(bench, &spec.app).await;
     // A dyno that was stopped is missing: the next one takes its slot.
     settled(bench, &spec).await;
     let again = dynos(bench, &spec.app).await;
@@ -319,20 +312,10 @@ pub async fn scaling_down_gives_back_the_highest_slots(bench: &impl RuntimeBench
 
 /// A server that dies in the middle of a rollout costs nothing: no dyno twice, no line twice, no dyno left.
 pub async fn a_new_driver_goes_on_where_the_old_one_was(bench: &impl RuntimeBench) {
-    let spec = web(bench, "say first; serve");
-    settled(bench, &spec).await;
-    logged(bench, &spec.app, "app[web.1]: first").await;
-    let new = released(&spec, "say second; sleep 800; say bound; serve");
-    let started = bench.runtime().ensure(&new).await.expect("ensure");
-    assert!(matches!(started, Progress::Moving { .. }), "{started:?}");
-    bench.restart().await;
-    settled(bench, &new).await;
-    assert_eq!(names(bench, &spec.app).await, ["web.2"]);
-    bench.restart().await;
-    assert_eq!(settle(bench, &new).await, Progress::Settled);
-    bench.kill(&dynos(bench, &spec.app).await[0]).await;
+    let new = rolled_out_by_three_drivers(bench).await;
+    bench.kill(&dynos(bench, &new.app).await[0]).await;
     let Progress::Failed { .. } = settle(bench, &new).await else { panic!("it was killed") };
-    let lines = logged(bench, &spec.app, "heroku[web.2]: State changed from up to crashed").await;
+    let lines = logged(bench, &new.app, "heroku[web.2]: State changed from up to crashed").await;
     for once in [
         "app[web.1]: first",
         "app[web.2]: second",

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use paas_domain::DynoState;
 
-use super::bench::{RuntimeBench, dynos, logged, names, next, pool, quantity, released, settle, settled, until, web};
+use super::bench::{
+    RuntimeBench, dynos, logged, names, next, pool, quantity, released, rolled_out_by_three_drivers, settle, settled,
+    until, was_killed, web,
+};
 use crate::{MemberState, Progress, ServiceSpec};
 
 /// A dyno that dies is seen, said with its exit status, and replaced in its slot by the scheduler, without `revive`.
@@ -109,15 +112,7 @@ pub async fn a_stopped_dyno_gets_sigterm_then_sigkill_and_is_replaced(bench: &im
         progress == Progress::Settled && seen.len() == 1 && seen[0].id != first[0].id
     })
     .await;
-    let lines = logged(bench, &spec.app, "Process exited with status 137").await;
-    let at = |text: &str| lines.iter().position(|line| line == &format!("heroku[web.1]: {text}"));
-    let order = [
-        at("Stopping all processes with SIGTERM"),
-        at("Error R12 (Exit timeout) -> At least one process failed to exit within 1 seconds of SIGTERM"),
-        at("Stopping remaining processes with SIGKILL"),
-        at("Process exited with status 137"),
-    ];
-    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} {lines:#?}");
+    was_killed(bench, &spec.app).await;
 }
 
 /// As many stay as are wanted, and the lowest free slot is taken by the next. (Which ones stay, the scheduler decides.)
@@ -137,18 +132,8 @@ pub async fn scaling_down_keeps_as_many_as_are_wanted(bench: &impl RuntimeBench)
 
 /// A server that dies in the middle of a rollout costs nothing: no dyno twice, no line twice, no dyno left.
 pub async fn a_new_driver_goes_on_with_the_rollout(bench: &impl RuntimeBench) {
-    let spec = web(bench, "say first; serve");
-    settled(bench, &spec).await;
-    logged(bench, &spec.app, "app[web.1]: first").await;
-    let new = released(&spec, "say second; sleep 800; say bound; serve");
-    let started = bench.runtime().ensure(&new).await.expect("ensure");
-    assert!(matches!(started, Progress::Moving { .. }), "{started:?}");
-    bench.restart().await;
-    settled(bench, &new).await;
-    assert_eq!(names(bench, &spec.app).await, ["web.2"]);
-    bench.restart().await;
-    assert_eq!(settle(bench, &new).await, Progress::Settled);
-    let lines = logged(bench, &spec.app, "app[web.2]: bound").await;
+    let new = rolled_out_by_three_drivers(bench).await;
+    let lines = logged(bench, &new.app, "app[web.2]: bound").await;
     for once in ["app[web.1]: first", "app[web.2]: second", "heroku[web.2]: State changed from starting to up"] {
         assert_eq!(lines.iter().filter(|line| *line == once).count(), 1, "{once}: {lines:#?}");
     }
