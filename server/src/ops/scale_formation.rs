@@ -33,9 +33,9 @@ pub async fn scale_formation(
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
     let mut said = Vec::new();
+    let (_, mut lines) = current_formation(&mut uow, app).await?;
     for update in updates {
-        let lines = current_formation(&mut uow, app).await?.1;
-        let line = lines.into_iter().find(|line| line.process_type == update.process_type);
+        let line = lines.iter_mut().find(|line| line.process_type == update.process_type);
         let Some(line) = line else {
             return Err(OpError::NotFound("process type"));
         };
@@ -47,6 +47,7 @@ pub async fn scale_formation(
         if quantity != line.quantity || size != line.size {
             uow.set_formation(app, &line.process_type, quantity, size, now).await?;
             said.push(format!("{}@{}:{size}", line.process_type, quantity.get()));
+            (line.quantity, line.size) = (quantity, size);
         }
     }
     if !said.is_empty() {
