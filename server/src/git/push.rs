@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use paas_domain::{OutputId, ReleaseVersion, RolloutState};
+use paas_domain::{OutputId, ReleaseVersion};
 use paas_ports::outside;
 use paas_store::{Build, JobState, StoreError};
 use tokio::io::AsyncWriteExt as _;
@@ -20,6 +20,7 @@ use super::hook_server::Pusher;
 use super::request::DECLINED;
 use super::wire::{self, Answer, NO_OBJECT, PushMessage, RefUpdate, ServerMessage};
 use crate::cx::{Cx, OpError};
+use crate::jobs::rollout;
 use crate::ops::accept_build::{BuildSource, Verdict, accept_build, await_verdict};
 
 /// How long an output may still come in after the verdict.
@@ -241,23 +242,12 @@ async fn standing(cx: &Cx, pusher: &Pusher, commit: &str) -> Result<Standing, Op
         // Its own job is about to say so.
         return Ok(Standing::ToBuild);
     }
-    let services = uow.services(&pusher.app).await?;
-    let formation = uow.formation(&pusher.app).await?;
-    let wanted = formation
-        .iter()
-        .filter(|line| line.quantity.get() > 0 && current.process_types.contains_key(&line.process_type));
-    let mut standing = Standing::Serves(current.version);
-    for line in wanted {
-        let service = services.iter().find(|service| service.process_type == line.process_type);
-        match service {
-            Some(service) if service.serving_release >= Some(current.version) => {}
-            Some(service) if service.state == RolloutState::Failed || service.crashes > 0 => {
-                return Ok(Standing::ToBuild);
-            }
-            _ => standing = Standing::OnItsWay,
-        }
-    }
-    Ok(standing)
+    drop(uow);
+    Ok(match rollout::look(cx, &pusher.app, &current).await? {
+        Some(rollout::End::Serving) => Standing::Serves(current.version),
+        Some(rollout::End::Failed(_)) => Standing::ToBuild,
+        _ => Standing::OnItsWay,
+    })
 }
 
 async fn take(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Build, OpError> {

@@ -7,7 +7,7 @@
 mod build_app;
 mod output;
 mod release_phase;
-mod rollout;
+pub(crate) mod rollout;
 mod run_release_phase;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use paas_store::{AppScope, Release, StoreError};
 use crate::cx::Cx;
 
 /// How a wait ended.
-pub(super) enum End {
+pub(crate) enum End {
     /// Every process type that has dynos serves this release or a newer one.
     Serving,
     /// The longest wait is over and they are still on their way.
@@ -20,7 +20,7 @@ pub(super) enum End {
 }
 
 /// Why a rollout failed.
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub(super) process_type: ProcessType,
     pub(super) reason: String,
     /// Whether an older release of this process type serves on.
@@ -43,7 +43,8 @@ pub(super) async fn wait(cx: &Cx, app: &AppScope, release: &Release, since: Time
     }
 }
 
-async fn look(cx: &Cx, app: &AppScope, release: &Release) -> Result<Option<End>, StoreError> {
+/// How a release's rollout stands; `None` while its dynos are on their way.
+pub(crate) async fn look(cx: &Cx, app: &AppScope, release: &Release) -> Result<Option<End>, StoreError> {
     let mut uow = cx.store.read().await?;
     let services = uow.services(app).await?;
     let formation = uow.formation(app).await?;
