@@ -14,6 +14,7 @@ pub mod fake;
 pub mod ingress;
 pub mod log_store;
 pub mod outside;
+pub mod pages;
 pub mod registry;
 pub mod runtime;
 pub mod secrets;

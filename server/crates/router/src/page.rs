@@ -1,5 +1,7 @@
 //! What the router itself answers.
 
+use paas_ports::pages::{BLANK, ERROR, MAINTENANCE, NO_SUCH_APP};
+
 use crate::code::Code;
 use crate::head::push_number;
 
@@ -79,37 +81,3 @@ fn reason_phrase(status: u16) -> &'static str {
         _ => "Error",
     }
 }
-
-macro_rules! page {
-    ($title:literal, $text:literal) => {
-        concat!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
-            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-            $title,
-            "</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;color:#333;background:#f7f8fb;margin:0}",
-            "main{max-width:34em;margin:16vh auto 0;padding:0 1.5em}h1{font-size:1.6em;font-weight:500}",
-            "code{background:#e9ebf2;padding:.1em .35em;border-radius:3px}</style>\n</head>\n<body>\n<main>\n<h1>",
-            $title,
-            "</h1>\n<p>",
-            $text,
-            "</p>\n</main>\n</body>\n</html>\n"
-        )
-    };
-}
-
-const NO_SUCH_APP: &str = page!(
-    "No such app",
-    "There is no app at this host name. Its owner may have renamed it, or the name may be misspelled."
-);
-const ERROR: &str = page!(
-    "Application error",
-    "The application could not answer this request. If it is yours, its log says why: <code>paas logs --tail</code>."
-);
-const MAINTENANCE: &str = page!(
-    "Offline for Maintenance",
-    "This application is being worked on and will be back. Please try again in a while."
-);
-const BLANK: &str = page!(
-    "There's nothing here, yet.",
-    "This app has no release. Push some code, <code>git push aws main</code>, and it will answer here."
-);

@@ -5,11 +5,11 @@ use aws_sdk_elasticloadbalancingv2::types::{
     LoadBalancerTypeEnum, ProtocolEnum, RedirectActionConfig, RedirectActionStatusCodeEnum,
 };
 use paas_ports::PortError;
+use paas_ports::pages::NO_SUCH_APP;
 
 use super::AlbIngress;
 use super::book::Shard;
 use super::group::tags;
-use super::page::NO_SUCH_APP;
 use super::rule::fixed_response;
 use crate::call::Call;
 use crate::error::{AwsError, Kind};
