@@ -29,8 +29,7 @@ pub fn bucket(aws: &Aws) -> Result<Arc<dyn ObjectStore>, PortError> {
         .with_bucket_name(&aws.foundation.bucket)
         .with_region(&aws.foundation.region)
         .with_credentials(Arc::new(FromSdk { provider, held: Mutex::default() }));
-    let endpoint = aws.config.endpoint_url().map(str::to_owned).or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
-    builder = match endpoint {
+    builder = match aws.config.endpoint_url() {
         // Buckets have no host names of their own there.
         Some(endpoint) => {
             let plain = endpoint.starts_with("http://");
