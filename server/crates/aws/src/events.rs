@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use paas_domain::app_tail;
 use serde_json::Value;
 
 use crate::account::Aws;
@@ -25,8 +24,6 @@ pub struct Events {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The end of the app's id, when the names in the event are this installation's.
-    pub app_tail: Option<String>,
     /// What it was.
     pub happened: Happened,
     receipt: String,
@@ -37,12 +34,6 @@ pub struct Event {
 pub enum Happened {
     /// A task has another state.
     Task {
-        /// Which.
-        arn: String,
-        /// AWS's number of this state: higher is later.
-        version: i64,
-        /// `RUNNING`, `STOPPED`, ….
-        last_status: String,
         /// The task as DescribeTasks shows it.
         task: Value,
     },
@@ -84,7 +75,7 @@ impl Events {
         let answer = self.aws.call(Call::ReceiveMessage, None, "reading the queue of events", request).await?;
         let read = |message: aws_sdk_sqs::types::Message| {
             let (receipt, body) = (message.receipt_handle?, message.body.unwrap_or_default());
-            Some(self.read(receipt, &body))
+            Some(Event { happened: happened(&body), receipt })
         };
         Ok(answer.messages.unwrap_or_default().into_iter().filter_map(read).collect())
     }
@@ -110,35 +101,19 @@ impl Events {
         // Entries that failed inside a 200 come again.
         self.aws.call(Call::DeleteMessage, None, "emptying the queue of events", request).await.map(drop)
     }
+}
 
-    fn read(&self, receipt: String, body: &str) -> Event {
-        let event: Value = serde_json::from_str(body).unwrap_or_default();
-        let detail = &event["detail"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (named, happened) = match event["detail-type"].as_str() {
-            Some("ECS Task State Change") => {
-                let happened = Happened::Task {
-                    arn: text(&detail["taskArn"]),
-                    version: detail["version"].as_i64().unwrap_or_default(),
-                    last_status: text(&detail["lastStatus"]),
-                    task: detail.clone(),
-                };
-                // `…:task-definition/<family>:<revision>`; the family is named as everything of the app.
-                let definition = text(&detail["taskDefinitionArn"]);
-                (definition.rsplit('/').next().unwrap_or_default().to_owned(), happened)
-            }
-            Some("ECS Deployment State Change") => {
-                let service = text(&event["resources"][0]);
-                let happened = Happened::Deployment {
-                    service: service.clone(),
-                    deployment: text(&detail["deploymentId"]),
-                    name: text(&detail["eventName"]),
-                    reason: text(&detail["reason"]),
-                };
-                (service.rsplit('/').next().unwrap_or_default().to_owned(), happened)
-            }
-            _ => (String::new(), Happened::Other),
-        };
-        Event { app_tail: app_tail(&self.aws.install, &named), happened, receipt }
+fn happened(body: &str) -> Happened {
+    let event: Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    match event["detail-type"].as_str() {
+        Some("ECS Task State Change") => Happened::Task { task: event["detail"].clone() },
+        Some("ECS Deployment State Change") => Happened::Deployment {
+            service: text(&event["resources"][0]),
+            deployment: text(&event["detail"]["deploymentId"]),
+            name: text(&event["detail"]["eventName"]),
+            reason: text(&event["detail"]["reason"]),
+        },
+        _ => Happened::Other,
     }
 }

@@ -268,7 +268,7 @@ impl Inner {
     async fn note_event(&self, happened: &Happened) -> Result<(), PortError> {
         self.world.events_flow();
         match happened {
-            Happened::Task { task, .. } => {
+            Happened::Task { task } => {
                 let family = task["taskDefinitionArn"].as_str().and_then(|arn| arn.rsplit('/').next());
                 let family = family.and_then(|name| name.split(':').next()).unwrap_or_default();
                 let (Some(app), Some(task)) = (self.app_of(family).await?, Task::of_event(task)) else {
