@@ -55,6 +55,7 @@ impl Inner {
         }
         let mut once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
         let own = spec.config_id.is_none().then(|| SecretKey::Dyno(id.clone()));
+        // What an earlier try registered for it alone: the token stands for the same request each time.
         let definition = match known.as_ref().and_then(|known| known.own_definition.clone()) {
             Some(definition) => definition,
             None => self.once_definition(id, spec, &mut once, own.as_ref()).await?,
