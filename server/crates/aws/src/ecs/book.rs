@@ -273,11 +273,8 @@ pub(crate) fn service_dynos(
     notes: &BTreeMap<String, String>,
     process_type: &ProcessType,
 ) -> BTreeMap<DynoId, DynoNote> {
-    let noted = notes.keys().filter_map(|key| {
-        let dyno: DynoNote = note::read(notes, key)?;
-        Some((note::dyno_of_key(key)?, dyno))
-    });
-    noted.filter(|(_, dyno)| dyno.kind == DynoKind::Service && dyno.name.process_type == *process_type).collect()
+    let of_type = |dyno: &DynoNote| dyno.kind == DynoKind::Service && dyno.name.process_type == *process_type;
+    note::dynos(notes).filter(|(_, dyno)| of_type(dyno)).collect()
 }
 
 /// Whether a dyno has crashed and makes room for who comes. What failed a rollout stays to be seen.

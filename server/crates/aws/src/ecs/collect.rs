@@ -85,9 +85,10 @@ impl Inner {
             // What is being made may name a secret that no note tells of yet.
             return Ok(());
         }
+        let dynos = once_dynos(&notes);
         for secret in self.options.secrets.list(app).await? {
             let own = match &secret {
-                SecretKey::Dyno(dyno) => once_dynos(&notes).get(dyno).is_some_and(|dyno| !dyno.forgotten),
+                SecretKey::Dyno(dyno) => dynos.get(dyno).is_some_and(|dyno| !dyno.forgotten),
                 SecretKey::Config(_) => false,
             };
             if !own && !named.contains(&secret_text(&secret)) {

@@ -204,13 +204,21 @@ pub(crate) fn dyno_key(dyno: &DynoId) -> String {
     format!("dyno/{dyno}")
 }
 
-pub(crate) fn dyno_of_key(key: &str) -> Option<DynoId> {
+fn dyno_of_key(key: &str) -> Option<DynoId> {
     key.strip_prefix("dyno/")?.parse().ok()
 }
 
 /// Reads a note; one that is damaged says as much as none.
 pub(crate) fn read<T: DeserializeOwned>(notes: &BTreeMap<String, String>, key: &str) -> Option<T> {
     serde_json::from_str(notes.get(key)?).ok()
+}
+
+/// Every dyno that was noted.
+pub(crate) fn dynos(notes: &BTreeMap<String, String>) -> impl Iterator<Item = (DynoId, DynoNote)> {
+    notes.iter().filter_map(|(key, text)| {
+        let (id, dyno): (DynoId, DynoNote) = (dyno_of_key(key)?, serde_json::from_str(text).ok()?);
+        Some((id, dyno))
+    })
 }
 
 /// Writes a note.

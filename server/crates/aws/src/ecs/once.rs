@@ -412,11 +412,7 @@ impl Inner {
 
 /// The one-off dynos that were noted.
 pub(crate) fn once_dynos(notes: &BTreeMap<String, String>) -> BTreeMap<DynoId, DynoNote> {
-    let noted = notes.keys().filter_map(|key| {
-        let dyno: DynoNote = note::read(notes, key)?;
-        Some((note::dyno_of_key(key)?, dyno))
-    });
-    noted.filter(|(_, dyno)| dyno.kind != DynoKind::Service).collect()
+    note::dynos(notes).filter(|(_, dyno)| dyno.kind != DynoKind::Service).collect()
 }
 
 /// A secret's key as notes have it.
