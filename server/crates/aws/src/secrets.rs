@@ -187,7 +187,8 @@ impl Secrets for AwsSecrets {
     }
 }
 
-fn words(key: &SecretKey) -> (&'static str, &str) {
+/// A key's kind and id, as names and notes have them.
+pub(crate) fn words(key: &SecretKey) -> (&'static str, &str) {
     match key {
         SecretKey::Config(id) => ("config", id.as_str()),
         SecretKey::Dyno(id) => ("dyno", id.as_str()),
@@ -195,7 +196,7 @@ fn words(key: &SecretKey) -> (&'static str, &str) {
 }
 
 /// Reads `config/<id>/<part>`.
-fn key_of(rest: &str) -> Option<SecretKey> {
+pub(crate) fn key_of(rest: &str) -> Option<SecretKey> {
     let mut words = rest.split('/');
     let (kind, id) = (words.next()?, words.next()?);
     match kind {

@@ -3,6 +3,8 @@
 use paas_domain::{AppId, DynoId, InstallId, ProcessType, app_tail, outside_name};
 use paas_ports::SecretKey;
 
+use crate::secrets::key_of;
+
 /// A service's name, and the family of its task definitions. (ECS allows 255 characters of just the kind that
 /// process types are made of.)
 pub(crate) fn service(install: &InstallId, app: &AppId, process_type: &ProcessType) -> String {
@@ -48,12 +50,7 @@ pub(crate) fn service_of_group(group: &str) -> Option<&str> {
 pub(crate) fn secret_of(value_from: &str) -> Option<SecretKey> {
     // arn:aws:secretsmanager:<region>:<account>:secret:paas/<install>/<app>/<kind>/<id>/<part>-<six>:<name>::
     let name = value_from.split(':').nth(6)?;
-    let mut words = name.split('/').skip(3);
-    match (words.next()?, words.next()?) {
-        ("config", id) => id.parse().ok().map(SecretKey::Config),
-        ("dyno", id) => id.parse().ok().map(SecretKey::Dyno),
-        _ => None,
-    }
+    key_of(name.splitn(4, '/').nth(3)?)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::failure::{ending, exited};
 use super::note::{self, DynoNote, Exit, ONCE, OnceNote};
 use super::sight::Task;
 use super::{Inner, names};
+use crate::secrets::words;
 use crate::{Call, Kind};
 
 /// The container's name in the one-off definition.
@@ -417,8 +418,6 @@ pub(crate) fn once_dynos(notes: &BTreeMap<String, String>) -> BTreeMap<DynoId, D
 
 /// A secret's key as notes have it.
 pub(crate) fn secret_text(key: &SecretKey) -> String {
-    match key {
-        SecretKey::Config(id) => format!("config/{id}"),
-        SecretKey::Dyno(id) => format!("dyno/{id}"),
-    }
+    let (kind, id) = words(key);
+    format!("{kind}/{id}")
 }
