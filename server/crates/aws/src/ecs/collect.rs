@@ -181,7 +181,7 @@ impl Inner {
         services.extend(self.list_services(Some(app)).await?.into_iter().filter(|name| name.starts_with(&prefix)));
         let services: Vec<String> = services.into_iter().collect();
         let mut live = false;
-        for service in self.describe_services(app, &services).await?.iter().filter(|service| service.active) {
+        for service in self.describe_services(Some(app), &services).await?.iter().filter(|service| service.active) {
             self.delete_service(app, &service.name).await?;
             live = true;
         }
@@ -261,22 +261,13 @@ impl Inner {
         let mut apps: BTreeSet<AppId> = self.options.notes.noted_apps().await?.into_iter().collect();
         apps.iter().for_each(|app| self.know(app));
         // What the notes do not tell of is found by its name, and whose it is by its tags.
-        for name in self.list_services(None).await? {
-            if names::app_part(&self.aws.install, &name).is_some_and(|part| self.known_app(&part).is_none()) {
-                let request = self
-                    .aws
-                    .ecs
-                    .describe_services()
-                    .cluster(&self.aws.foundation.cluster)
-                    .services(&name)
-                    .include(aws_sdk_ecs::types::ServiceField::Tags);
-                let answer = self.aws.call(Call::DescribeServices, None, "looking at services", request.send()).await?;
-                let found = answer.services().iter().filter_map(super::sight::Service::read);
-                for app in found.filter_map(|service| service.app) {
-                    self.know(&app);
-                    apps.insert(app);
-                }
-            }
+        let mut unknown = self.list_services(None).await?;
+        unknown.retain(|name| {
+            names::app_part(&self.aws.install, name).is_some_and(|part| self.known_app(&part).is_none())
+        });
+        for app in self.describe_services(None, &unknown).await?.into_iter().filter_map(|service| service.app) {
+            self.know(&app);
+            apps.insert(app);
         }
         for family in self.list_families(None, &names::install_prefix(&self.aws.install)).await? {
             let Some(part) = names::app_part(&self.aws.install, &family) else { continue };

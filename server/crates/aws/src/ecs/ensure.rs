@@ -331,7 +331,7 @@ impl Inner {
             return Ok(());
         }
         let name = self.service_name(app, process_type);
-        let there = self.describe_services(app, std::slice::from_ref(&name)).await?;
+        let there = self.describe_services(Some(app), std::slice::from_ref(&name)).await?;
         if there.iter().any(|service| service.generation > up_to) {
             return Err(PortError::Superseded);
         }

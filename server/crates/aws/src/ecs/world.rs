@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{DesiredStatus, ServiceField, TaskField};
+use aws_sdk_ecs::types::{DesiredStatus, Failure, ServiceField, TaskField};
 use paas_domain::{AppId, DynoId, Timestamp};
 use paas_ports::PortError;
 use tokio::time::Instant;
@@ -237,7 +237,7 @@ impl Inner {
     /// The same, asked for now.
     pub(crate) async fn look_now(&self, app: &AppId, name: &str) -> Result<Sight, PortError> {
         let aged = self.world.aged(name);
-        let service = self.describe_services(app, &[name.to_owned()]).await?.pop();
+        let service = self.describe_services(Some(app), &[name.to_owned()]).await?.pop();
         let known = self.world.known(name).tasks;
         let mut listed = BTreeSet::new();
         if service.is_some() || !known.is_empty() {
@@ -269,7 +269,12 @@ impl Inner {
     }
 
     /// Those of these services that are there.
-    pub(crate) async fn describe_services(&self, app: &AppId, names: &[String]) -> Result<Vec<Service>, PortError> {
+    pub(crate) async fn describe_services(
+        &self,
+        app: Option<&AppId>,
+        names: &[String],
+    ) -> Result<Vec<Service>, PortError> {
+        let doing = "looking at the app's services";
         let mut found = Vec::new();
         for some in names.chunks(MOST_SERVICES) {
             let request = self
@@ -279,15 +284,8 @@ impl Inner {
                 .cluster(&self.aws.foundation.cluster)
                 .set_services(Some(some.to_vec()))
                 .include(ServiceField::Tags);
-            let answer = self
-                .aws
-                .call(Call::DescribeServices, Some(app), "looking at the app's services", request.send())
-                .await?;
-            let failure = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
-            if let Some(failure) = failure {
-                let reason = failure.reason().unwrap_or("AWS gave no reason");
-                return Err(PortError::transient("looking at the app's services", reason));
-            }
+            let answer = self.aws.call(Call::DescribeServices, app, doing, request.send()).await?;
+            only_missing(answer.failures(), doing)?;
             found.extend(answer.services().iter().filter_map(Service::read));
         }
         Ok(found)
@@ -322,27 +320,20 @@ impl Inner {
 
     /// Those of these tasks that ECS still shows.
     pub(crate) async fn describe_tasks(&self, app: Option<&AppId>, arns: &[String]) -> Result<Vec<Task>, PortError> {
+        let doing = "looking at the app's dynos";
         let mut found = Vec::new();
         for some in arns.chunks(MOST_TASKS) {
-            let request = self
-                .aws
-                .ecs
-                .describe_tasks()
-                .cluster(&self.aws.foundation.cluster)
-                .set_tasks(Some(some.to_vec()))
-                .include(TaskField::Tags);
-            let answer = self.aws.call(Call::DescribeTasks, app, "looking at the app's dynos", request.send()).await?;
-            let failure = answer.failures().iter().find(|failure| failure.reason() != Some("MISSING"));
-            if let Some(failure) = failure {
-                let reason = failure.reason().unwrap_or("AWS gave no reason");
-                return Err(PortError::transient("looking at the app's dynos", reason));
-            }
+            let cluster = &self.aws.foundation.cluster;
+            let request = self.aws.ecs.describe_tasks().cluster(cluster).set_tasks(Some(some.to_vec()));
+            let answer = self.aws.call(Call::DescribeTasks, app, doing, request.send()).await?;
+            only_missing(answer.failures(), doing)?;
             found.extend(answer.tasks().iter().filter_map(Task::read));
         }
         Ok(found)
     }
 
-    /// The tasks of one-off dynos, as fresh as the timing wants. Those that ECS shows no more are not among them.
+    /// The tasks of one-off dynos, asked for now, with what an event said of them since. Those that neither an answer
+    /// nor an event ever showed are not among them.
     pub(crate) async fn look_once(&self, app: &AppId, arns: &[String]) -> Result<Vec<Task>, PortError> {
         if arns.is_empty() {
             return Ok(Vec::new());
@@ -362,6 +353,14 @@ impl Inner {
             Err(error) if gone(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What is not there is left out of an answer; any other failure inside a 200 is one.
+fn only_missing(failures: &[Failure], doing: &str) -> Result<(), PortError> {
+    match failures.iter().find(|failure| failure.reason() != Some("MISSING")) {
+        Some(failure) => Err(PortError::transient(doing, failure.reason().unwrap_or("AWS gave no reason"))),
+        None => Ok(()),
     }
 }
 
