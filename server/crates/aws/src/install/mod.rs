@@ -20,12 +20,12 @@ use std::time::Duration;
 
 pub use account::{Account, Certificate, Change, Event, Proposal, Stack, Zone};
 pub use apply::Outcome;
-pub use parameters::{Parameters, Wish, installation_of};
+pub use parameters::{Parameters, Wish};
 pub use sdk::Sdk;
-pub use template::{LARGEST, parameter_names, policy, template};
+pub use template::{policy, template};
 pub use words::next_steps;
 
-use crate::error::{AwsError, Kind};
+use crate::error::AwsError;
 
 /// How the installer speaks to whoever runs it.
 pub trait Talk: Send + Sync {
@@ -155,12 +155,4 @@ async fn decide(
         }
     }
     Ok(parameters)
-}
-
-impl InstallError {
-    /// Whether IAM was the reason.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Aws(error) if error.kind == Kind::Denied)
-    }
 }

@@ -67,8 +67,7 @@ const FIXED: [(&str, &str); 5] = [
 
 /// The six characters of the installation that a stack is: the same each time, so a stack that is made anew after a
 /// failure or a loss finds what carries its name.
-#[must_use]
-pub fn installation_of(account: &str, region: &str, stack: &str) -> String {
+fn installation_of(account: &str, region: &str, stack: &str) -> String {
     let digest = Sha256::digest(format!("paas\n{account}\n{region}\n{stack}"));
     data_encoding::BASE32_NOPAD.encode(&digest)[..6].to_lowercase()
 }

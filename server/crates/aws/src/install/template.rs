@@ -33,7 +33,8 @@ const POLICIES: &[(&str, &str)] = infra!["policies/server.json", "policies/execu
 const SECTIONS: [&str; 4] = ["Parameters", "Conditions", "Resources", "Outputs"];
 
 /// The most that one request carries.
-pub const LARGEST: usize = 51_200;
+#[cfg(test)]
+const LARGEST: usize = 51_200;
 
 /// The template, as it is sent.
 ///
@@ -56,8 +57,8 @@ pub fn template() -> String {
 }
 
 /// The names that the template's parameters have, in the order of the files.
-#[must_use]
-pub fn parameter_names() -> Vec<&'static str> {
+#[cfg(test)]
+pub(super) fn parameter_names() -> Vec<&'static str> {
     let key = |line: &'static str| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.strip_suffix(':');
     FILES.iter().flat_map(|(_, text)| lines_of(text, "Parameters")).filter_map(key).collect()
 }
