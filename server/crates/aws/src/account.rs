@@ -1,6 +1,5 @@
 //! The clients of one account and region, and the one way a call is made.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use paas_ports::outside;
 use crate::call::Call;
 use crate::error::{AwsError, Kind};
 use crate::foundation::Foundation;
+use crate::install::{Account as _, Sdk};
 use crate::rate::Rates;
 
 /// How calls are made. Endpoint and credentials come from the environment as for every AWS program
@@ -179,19 +179,11 @@ pub async fn sdk_config(options: &AwsOptions) -> SdkConfig {
 /// When it is not there or is not whole.
 pub async fn read_foundation(options: &AwsOptions, stack: &str) -> Result<(Foundation, InstallId), AwsError> {
     let doing = "reading the foundation's stack";
-    outside::check(Call::DescribeStacks.action());
-    let client = aws_sdk_cloudformation::Client::new(&sdk_config(options).await);
-    let answer = client.describe_stacks().stack_name(stack).send().await;
-    let answer = answer.map_err(|error| AwsError::from_sdk(doing, &error))?;
-    let Some(found) = answer.stacks().first() else {
+    let Some(found) = Sdk::new(options).await.stack(stack).await? else {
         return Err(AwsError::own(Kind::NotFound, doing, format!("there is no stack {stack}: run `paas install`")));
     };
-    let pair = |output: &aws_sdk_cloudformation::types::Output| {
-        Some((output.output_key()?.to_owned(), output.output_value()?.to_owned()))
-    };
-    let outputs: BTreeMap<_, _> = found.outputs().iter().filter_map(pair).collect();
-    let install = outputs.get("Installation").cloned().unwrap_or_default();
+    let install = found.outputs.get("Installation").cloned().unwrap_or_default();
     let install = InstallId::try_from(install)
         .map_err(|_| AwsError::own(Kind::Other, doing, format!("{stack} is no stack of `paas install`")))?;
-    Ok((Foundation::from_outputs(&outputs)?, install))
+    Ok((Foundation::from_outputs(&found.outputs)?, install))
 }

@@ -1,7 +1,8 @@
 //! An account, by AWS's SDK.
 //!
 //! These calls are not the server's: they are made by whoever installs, with their permissions, before there is a
-//! foundation. So they are not in [`Call`](crate::Call), which the server's policy is checked against.
+//! foundation. So they are not in [`Call`](crate::Call), which the server's policy is checked against; but for the look
+//! at the stack, by which a server finds its foundation ([`read_foundation`](crate::account::read_foundation)).
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
