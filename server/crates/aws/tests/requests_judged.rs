@@ -1,10 +1,10 @@
 //! What our code asks of AWS, judged by AWS's own API models (botocore, by `infra/tests/judge.py`): also what no emulator
 //! can show, Fargate Spot, ARM64 and session affinity. Requests go through a recorder to the emulator.
 
+#[path = "support/judge.rs"]
+mod judge;
 mod support;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -80,17 +80,8 @@ fn note(sent: &Sent, head: &http::request::Parts, body: &Bytes) {
 }
 
 fn judged(sent: &Sent) -> String {
-    let python =
-        std::env::var("PAAS_TEST_JUDGE").expect("not run: no cfn-lint and botocore (PAAS_TEST_JUDGE is not set)");
-    let judge: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "..", "..", "infra", "tests", "judge.py"].iter().collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("requests.json");
-    let text = serde_json::to_string(&*sent.lock().expect("no panic while it was held")).expect("JSON");
-    std::fs::write(&file, text).expect("written");
-    let answer = Command::new(python).arg(judge).arg("requests").arg(&file).output().expect("the judge ran");
-    let found = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
-    assert_eq!(answer.status.success(), found.is_empty(), "{}", String::from_utf8_lossy(&answer.stderr));
-    found
+    let sent = sent.lock().expect("no panic while it was held");
+    judge::judged("requests", &serde_json::to_string(&*sent).expect("JSON"))
 }
 
 /// The body of the first request of this operation.
