@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ecs::types::{TaskDefinition, TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus};
-use paas_domain::{AppId, Generation, ReleaseVersion};
+use paas_domain::{AppId, Generation, ReleaseVersion, app_tail};
 use paas_ports::{PortError, SecretKey};
 
 use super::book::types;
@@ -262,15 +262,13 @@ impl Inner {
         apps.iter().for_each(|app| self.know(app));
         // What the notes do not tell of is found by its name, and whose it is by its tags.
         let mut unknown = self.list_services(None).await?;
-        unknown.retain(|name| {
-            names::app_part(&self.aws.install, name).is_some_and(|part| self.known_app(&part).is_none())
-        });
+        unknown.retain(|name| app_tail(&self.aws.install, name).is_some_and(|part| self.known_app(&part).is_none()));
         for app in self.describe_services(None, &unknown).await?.into_iter().filter_map(|service| service.app) {
             self.know(&app);
             apps.insert(app);
         }
         for family in self.list_families(None, &names::install_prefix(&self.aws.install)).await? {
-            let Some(part) = names::app_part(&self.aws.install, &family) else { continue };
+            let Some(part) = app_tail(&self.aws.install, &family) else { continue };
             let app = match self.known_app(&part) {
                 Some(app) => Some(app),
                 None => self.describe_definition(None, &family).await?.and_then(|(app, ..)| app),

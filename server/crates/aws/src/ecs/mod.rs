@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType};
+use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType, app_tail};
 use paas_link::{DynoLinks, LinkKey};
 use paas_ports::outside::check;
 use paas_ports::{Duplex, LogStore, Observed, OneOffSpec, PortError, Progress, Runtime, Secrets, ServiceSpec};
@@ -255,7 +255,7 @@ impl Inner {
 
     /// The app that a service's or a family's name stands for.
     async fn app_of(&self, name: &str) -> Result<Option<AppId>, PortError> {
-        let Some(part) = names::app_part(&self.aws.install, name) else { return Ok(None) };
+        let Some(part) = app_tail(&self.aws.install, name) else { return Ok(None) };
         if let Some(app) = self.known_app(&part) {
             return Ok(Some(app));
         }

@@ -1,6 +1,6 @@
 //! What our things are called on ECS, and back. Everything derives from ids.
 
-use paas_domain::{AppId, DynoId, InstallId, ProcessType, app_tail, outside_name};
+use paas_domain::{AppId, DynoId, InstallId, ProcessType, outside_name};
 use paas_ports::SecretKey;
 
 use crate::secrets::key_of;
@@ -24,11 +24,6 @@ pub(crate) fn app_prefix(install: &InstallId, app: &AppId) -> String {
 /// What every name of an installation begins with.
 pub(crate) fn install_prefix(install: &InstallId) -> String {
     format!("paas-{install}-")
-}
-
-/// The part of a name that stands for the app, when the name is one of this installation.
-pub(crate) fn app_part(install: &InstallId, name: &str) -> Option<String> {
-    app_tail(install, name)
 }
 
 /// The dyno that a service's task is: its id is the task's. AWS writes 32 hexadecimal digits without hyphens.
@@ -55,14 +50,16 @@ pub(crate) fn secret_of(value_from: &str) -> Option<SecretKey> {
 
 #[cfg(test)]
 mod tests {
+    use paas_domain::app_tail;
+
     use super::*;
 
     #[test]
     fn names_lead_back() {
         let (install, app) = (InstallId::random(), AppId::new());
         let name = service(&install, &app, &ProcessType::web());
-        assert_eq!(app_part(&install, &name), Some(app.as_str()[19..].to_owned()));
-        assert_eq!(app_part(&InstallId::random(), &name), None);
+        assert_eq!(app_tail(&install, &name), Some(app.as_str()[19..].to_owned()));
+        assert_eq!(app_tail(&InstallId::random(), &name), None);
         assert_ne!(one_off_family(&install, &app), service(&install, &app, &"run".parse().expect("a type")));
         let dyno = dyno_of_task("arn:aws:ecs:us-east-1:111122223333:task/c/0123456789abcdef0123456789abcdef");
         assert_eq!(dyno.map(|d| d.to_string()).as_deref(), Some("01234567-89ab-cdef-0123-456789abcdef"));
