@@ -4,9 +4,6 @@
 //! one (64 KB) goes on in the next. Each is written once, by `CreateSecret`, with a client token that its key
 //! decides; the server itself never reads one back. ARNs end in characters that AWS chooses, so they are looked up.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 use paas_domain::AppId;
@@ -21,18 +18,16 @@ const MOST_BYTES: usize = 65_000;
 /// The most that `ListSecrets` answers at once.
 const PAGE: i32 = 100;
 
-/// [`Secrets`] on Secrets Manager.
+/// [`Secrets`] on Secrets Manager. Remembers nothing: another server may have removed what this one kept.
 pub struct AwsSecrets {
     aws: Aws,
-    /// What was kept or found since the server started, so that a deploy with the same config asks nothing.
-    known: Mutex<HashMap<(AppId, SecretKey), Vec<String>>>,
 }
 
 impl AwsSecrets {
     /// The driver of this account.
     #[must_use]
     pub fn new(aws: Aws) -> Self {
-        Self { aws, known: Mutex::default() }
+        Self { aws }
     }
 
     /// `paas/<installation>/<app>/config/<id>/<part>`. It does not end like the six characters that AWS adds.
@@ -103,10 +98,6 @@ impl AwsSecrets {
             Err(error) => Err(error),
         }
     }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(AppId, SecretKey), Vec<String>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
@@ -114,19 +105,10 @@ impl Secrets for AwsSecrets {
     async fn ensure(&self, app: &AppId, key: &SecretKey, vars: &[(String, String)]) -> Result<SecretVars, PortError> {
         check("Secrets::ensure");
         let parts = pack(vars)?;
-        let id = (app.clone(), key.clone());
-        let known = self.known().get(&id).filter(|arns| arns.len() == parts.len()).cloned();
-        let arns = match known {
-            Some(arns) => arns,
-            None => {
-                let mut arns = Vec::new();
-                for (n, part) in parts.iter().enumerate() {
-                    arns.push(self.keep(app, key, n, json(part)).await?);
-                }
-                self.known().insert(id, arns.clone());
-                arns
-            }
-        };
+        let mut arns = Vec::with_capacity(parts.len());
+        for (n, part) in parts.iter().enumerate() {
+            arns.push(self.keep(app, key, n, json(part)).await?);
+        }
         // `<arn>:<key>:<stage>:<version>`: the current version of a secret that has only one.
         let named = arns
             .iter()
@@ -151,7 +133,6 @@ impl Secrets for AwsSecrets {
 
     async fn remove(&self, app: &AppId, key: &SecretKey) -> Result<(), PortError> {
         check("Secrets::remove");
-        self.known().remove(&(app.clone(), key.clone()));
         let (kind, id) = words(key);
         let prefix = format!("paas/{}/{app}/{kind}/{id}/", self.aws.install);
         // The list may be a moment old; the first part is always there.
@@ -168,7 +149,6 @@ impl Secrets for AwsSecrets {
 
     async fn remove_app(&self, app: &AppId) -> Result<(), PortError> {
         check("Secrets::remove_app");
-        self.known().retain(|(owner, _), _| owner != app);
         for name in self.names(Some(app), &format!("paas/{}/{app}/", self.aws.install)).await? {
             self.delete(app, &name).await?;
         }
