@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,24 +65,27 @@ impl Event {
 /// # Errors
 /// When it cannot be started.
 pub(crate) fn run(argv: &[OsString], vars: &BTreeMap<OsString, OsString>) -> Result<u8, String> {
-    let (to, events) = mpsc::channel();
-    listen(to)?;
     let (program, args) = argv.split_first().ok_or("nothing to run")?;
+    let mut signals = signals()?;
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(vars).process_group(0);
     let child = start(&mut command, program)?;
     give_terminal_to(Pid::from_child(&child));
-    Ok(wait(&child, &events))
+    Ok(wait(&child, signals.forever().map(Event::Signal)))
 }
 
-/// Has signals come as events, from here on. Before the command starts, or its end could be missed.
+/// Has signals come to us, from here on. Before the command starts, or its end could be missed.
+fn signals() -> Result<Signals, String> {
+    let listened = STOPS.iter().chain(&FOR_THE_COMMAND).chain(&[signal::SIGCHLD]);
+    Signals::new(listened).map_err(|e| format!("listening to signals: {e}"))
+}
+
+/// Has signals come as events among others, from here on.
 ///
 /// # Errors
 /// When they cannot be listened to.
 pub(crate) fn listen(to: Sender<Event>) -> Result<(), String> {
-    let listened = STOPS.iter().chain(&FOR_THE_COMMAND).chain(&[signal::SIGCHLD]);
-    let failed = |e: io::Error| format!("listening to signals: {e}");
-    let mut signals = Signals::new(listened).map_err(failed)?;
+    let mut signals = signals()?;
     let forward = move || {
         for signal in signals.forever() {
             if to.send(Event::Signal(signal)).is_err() {
@@ -90,7 +93,8 @@ pub(crate) fn listen(to: Sender<Event>) -> Result<(), String> {
             }
         }
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(failed)
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(forward);
+    thread.map(drop).map_err(|e| format!("listening to signals: {e}"))
 }
 
 /// Starts the command; the dyno ends with it.
@@ -104,7 +108,7 @@ pub(crate) fn start(command: &mut Command, program: &OsString) -> Result<Child, 
 }
 
 /// Passes on what happens until the command has ended; answers its exit status.
-pub(crate) fn wait(child: &Child, events: &Receiver<Event>) -> u8 {
+pub(crate) fn wait(child: &Child, events: impl IntoIterator<Item = Event>) -> u8 {
     let command = Pid::from_child(child);
     let mut stopping = false;
     for event in events {
@@ -124,7 +128,7 @@ pub(crate) fn wait(child: &Child, events: &Receiver<Event>) -> u8 {
             let _ = process::kill_process(command, named);
         }
     }
-    // The thread that listens to signals lives as long as we do.
+    // Signals are listened to for as long as we live.
     1
 }
 
