@@ -23,3 +23,19 @@ timed() {
 show_timings() {
     [ ${#timings[@]} -eq 0 ] || printf '       %s\n' "${timings[@]}" >&2
 }
+
+# A Python with the packages of a file (NAME FILE [pip's flags]), in a folder of the cache that is named by what it should
+# hold; afterwards $python is it.
+python_with() {
+    local name=$1 wanted=$2 folder
+    shift 2
+    folder=$cache/$name-$( (python3 --version; cat "$wanted") | sha256sum | cut -c1-12)
+    if [ ! -f "$folder/complete" ]; then
+        say "Installing the Python packages of ${wanted#"$repo/"}"
+        rm -rf "$folder"
+        python3 -m venv "$folder" >&2 || fail "python3-venv is missing: run scripts/setup test"
+        "$folder/bin/pip" install --quiet --disable-pip-version-check "$@" -r "$wanted" >&2
+        touch "$folder/complete"
+    fi
+    python=$folder/bin/python
+}
