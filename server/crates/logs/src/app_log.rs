@@ -20,8 +20,8 @@ pub(crate) struct AppLog {
 #[derive(Debug)]
 struct Files {
     segments: Segments,
+    /// Room for what is written next.
     records: Vec<u8>,
-    removed: bool,
 }
 
 impl AppLog {
@@ -29,7 +29,7 @@ impl AppLog {
     pub(crate) fn load(dir: PathBuf) -> io::Result<Self> {
         let mut newest = Vec::new();
         let segments = Segments::load(dir, |tail| newest.push(tail))?;
-        let files = Files { segments, records: Vec::new(), removed: false };
+        let files = Files { segments, records: Vec::new() };
         Ok(Self { live: Arc::new(Live::new(newest)), files: Mutex::new(files) })
     }
 
@@ -41,8 +41,8 @@ impl AppLog {
     pub(crate) fn append(&self, lines: impl IntoIterator<Item = LogLine>) -> io::Result<()> {
         self.live.append(lines, |tails| {
             let mut files = self.files();
-            let Files { segments, records, removed } = &mut *files;
-            let (Some(first), false) = (tails.first(), *removed) else { return Ok(()) };
+            let Files { segments, records } = &mut *files;
+            let Some(first) = tails.first() else { return Ok(()) };
             records.clear();
             for tail in tails {
                 record::encode(tail, records)?;
@@ -54,10 +54,9 @@ impl AppLog {
 
     /// Removes the files and ends the readers. Blocks for as long as that takes.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        // Whoever appends is done by then, and nobody begins again.
         self.live.remove();
-        let mut files = self.files();
-        files.removed = true;
-        files.segments.remove()
+        self.files().segments.remove()
     }
 
     pub(crate) fn read(&self, query: TailQuery) -> BoxStream<'static, Tail> {
