@@ -5,7 +5,7 @@
 //! nothing but what has one of the wanted digests is kept.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt as _;
@@ -59,17 +59,12 @@ fn unpack(archive: impl io::Read, folder: &Path, wanted: &BTreeSet<Digest>) -> i
             continue;
         }
         let part = tempfile::NamedTempFile::new_in(folder)?;
-        let mut file = Hashing::new(part.as_file().try_clone()?, u64::MAX);
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let count = entry.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all(&buffer[..count])?;
-        }
+        let mut file = Hashing::new(BufWriter::with_capacity(BUFFER, part.as_file()), u64::MAX);
+        io::copy(&mut entry, &mut file)?;
         let (digest, _, _) = file.finish()?;
         if wanted.contains(&digest) {
+            // What has its name is whole, also after a power cut: the registry would refuse it for ever.
+            part.as_file().sync_data()?;
             part.persist(place(folder, &digest))?;
         }
     }
