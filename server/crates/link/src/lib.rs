@@ -18,6 +18,4 @@ mod token;
 pub use api::{Admitted, Claim, DynoLinks, Gap, LinkAdmission, LinkEvents, LinkedDyno, NumberedLine, Refusal, Stream};
 pub use hub::Hub;
 pub use options::HubOptions;
-/// What the runtime driver puts into a dyno's environment, and how it is called when its slot is not told in time.
-pub use paas_link_frames::{env, fallback_name, task_id};
 pub use token::LinkKey;
