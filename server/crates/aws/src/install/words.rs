@@ -90,8 +90,10 @@ pub fn next_steps(talk: &dyn Talk, wish: &Wish, stack: &Stack) {
         "       AWS_REGION={} paas-server serve --platform aws --stack {} --data /var/lib/paas \\",
         wish.region, wish.stack
     ));
-    // As the security group has them.
-    talk.tell("         --api-port 443 --rendezvous-port 7443 --link-port 8443");
+    // The ports as the security group has them; without the others only this host itself could reach it.
+    talk.tell("         --host NAME --listen ADDRESS --api-port 443 --rendezvous-port 7443 --link-port 8443 \\");
+    talk.tell("         --builder IMAGE --run-image IMAGE --tools FOLDER");
+    talk.tell("       with the NAME that clients call, its ADDRESS in the VPC, and what buildpacks/make-images makes");
     if !output("DatabaseSecretArn").is_empty() {
         talk.tell(&format!(
             "       with PAAS_DATABASE=postgres://USER:PASSWORD@{}/paas; user and password are in the secret {}",
