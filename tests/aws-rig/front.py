@@ -22,6 +22,7 @@ import urllib.request
 import uuid
 
 import tls
+from reach import pipe
 
 STATE = {"balancers": {}, "targets": {}, "sticky": {}, "records": {}}
 ROUND, COUNT, IDLE_S, POLL_S = itertools.count(), {}, 60, 0.2
@@ -124,17 +125,6 @@ async def copy_body(src, dst, headers, until_eof=False):
     return True
 
 
-async def pump(a, b):
-    try:
-        while part := await a.read(65536):
-            b.write(part)
-            await b.drain()
-    except OSError:
-        pass
-    finally:
-        b.close()
-
-
 async def read_head(r):
     head = (await r.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
     pairs = [(k, v.strip()) for k, _, v in (line.partition(":") for line in head[1:] if line)]
@@ -190,7 +180,7 @@ async def forward(r, w, goal, sticky, first, pairs, headers, scheme, listener, a
         lines = [first] + [f"{k}: {v}" for k, v in pairs if k.lower() not in skip] + [f"{k}: {v}" for k, v in extra]
         tw.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin1"))
         if upgrade:
-            await asyncio.gather(pump(r, tw), pump(tr, w))
+            await asyncio.gather(pipe(r, tw), pipe(tr, w))
             return False
         await copy_body(r, tw, headers)
         await tw.drain()
