@@ -19,11 +19,10 @@ import roles
 import scheduler
 import state
 import stopping
-import stubs
 import targets
 
 if __name__ == "__main__":
-    for part in (containers, roles, stubs, targets, stopping, health, scheduler, certificates, listeners, quotas, rates, registry):
+    for part in (containers, roles, targets, stopping, health, scheduler, certificates, listeners, quotas, rates, registry):
         part.install()
     if os.environ.get("AUTH", "").lower() == "true":
         iam.install()

@@ -9,7 +9,6 @@ import threading
 from xml.sax.saxutils import escape
 
 from ministack.services import acm, alb
-from ministack.services.cloudformation import provisioners
 
 LIMITS = {"rules": 100, "groups": 100, "certificates": 25}      # state.py can change them for a test
 LOCK, EXTRA = threading.RLock(), {}                             # listener -> its additional certificates
@@ -191,19 +190,6 @@ def listener_certificates(params):
     return alb._xml(200, action, f"<Certificates>{certificates_xml(certificates_of(listener), default)}</Certificates>")
 
 
-def from_template(logical, properties, stack):
-    """AWS::ElasticLoadBalancingV2::ListenerCertificate, which ministack does not know."""
-    arns = [c["CertificateArn"] for c in properties.get("Certificates") or []]
-    extra = EXTRA.setdefault(properties["ListenerArn"], [])
-    extra.extend(a for a in arns if a not in extra)
-    return f"{properties['ListenerArn']}|{'|'.join(arns)}", {}
-
-
-def from_template_gone(physical, properties):
-    listener, *arns = physical.split("|")
-    EXTRA[listener] = [a for a in EXTRA.get(listener, []) if a not in arns]
-
-
 def install():
     alb._parse_actions, alb._action_xml = parse_actions, action_xml
     alb._ACTION_SET_PRIORITIES = alb._ACTION_MAP["SetRulePriorities"]
@@ -211,6 +197,3 @@ def install():
         CreateRule=create_rule, ModifyRule=modify_rule, SetRulePriorities=set_priorities, CreateListener=create_listener,
         DeleteTargetGroup=delete_group, AddListenerCertificates=listener_certificates,
         RemoveListenerCertificates=listener_certificates, DescribeListenerCertificates=listener_certificates)
-    provisioners._RESOURCE_HANDLERS["AWS::ElasticLoadBalancingV2::ListenerCertificate"] = {
-        "create": from_template, "delete": from_template_gone,
-        "update": lambda physical, old, new, stack: (from_template_gone(physical, old), from_template("", new, stack))[1]}
