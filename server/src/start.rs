@@ -270,6 +270,10 @@ fn crash_points() -> CrashPoints {
 
 /// Both loopback addresses (a machine without IPv6 has one), and another one when that is wanted.
 async fn listeners(port: u16, more: Option<std::net::IpAddr>) -> anyhow::Result<Vec<TcpListener>> {
+    // All addresses are this one, too: it can be bound once only.
+    if let Some(all) = more.filter(std::net::IpAddr::is_unspecified) {
+        return Ok(vec![TcpListener::bind((all, port)).await?]);
+    }
     let mut listeners = vec![TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?];
     if let Some(more) = more {
         listeners.push(TcpListener::bind((more, port)).await?);

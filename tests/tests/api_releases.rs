@@ -49,6 +49,29 @@ async fn config_during_a_release_phase(database: Database) {
     world.end().await;
 }
 
+/// What earlier releases left is collected when nothing is under way, and never while a job is.
+async fn leftovers_are_collected_in_quiet_times(database: Database) {
+    let world = ApiWorld::live(database).await;
+    let app = world.create_app("hello").await["id"].as_str().expect("an id").parse().expect("an id");
+    world.deploy("hello", WEB).await;
+    let collected = async |within: Duration| {
+        let before = world.dynos.collected(&app);
+        let again = async {
+            while world.dynos.collected(&app) == before {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(within, again).await.is_ok()
+    };
+    assert!(collected(Duration::from_secs(60)).await, "nothing is under way");
+    let url = world.upload(&[("Procfile", "web: serve\nrelease: sleep 600000\n")]).await;
+    let body = json!({"source_blob": {"url": url, "version": "v1"}});
+    assert_eq!(world.post("/apps/hello/builds", &body).await.status, 201);
+    world.until("/apps/hello/releases", |releases| releases[3]["status"] == "pending").await;
+    assert!(!collected(Duration::from_secs(1)).await, "a release phase is under way");
+    world.end().await;
+}
+
 async fn releases_go_back_and_again(database: Database) {
     let world = ApiWorld::live(database).await;
     world.create_app("hello").await;
@@ -163,6 +186,7 @@ async fn a_restart_is_told(database: Database) {
 stories!(
     a_restart_is_told,
     config_during_a_release_phase,
+    leftovers_are_collected_in_quiet_times,
     releases_go_back_and_again,
     what_a_release_phase_refused_is_carried_on,
 );

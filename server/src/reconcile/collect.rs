@@ -9,14 +9,16 @@ use crate::cx::Cx;
 
 /// One round over every driver. What fails is left to the next round.
 pub(super) async fn collect(cx: &Cx) -> Result<(), StoreError> {
-    let known: HashSet<AppId> = cx.store.read().await?.all_app_ids().await?.into_iter().collect();
     let mut orphans: Vec<AppId> = Vec::new();
     for found in [cx.runtime.apps().await, cx.ingress.apps().await] {
         match found {
-            Ok(apps) => orphans.extend(apps.into_iter().filter(|app| !known.contains(app))),
+            Ok(apps) => orphans.extend(apps),
             Err(error) => tracing::warn!(%error, "orphans cannot be listed"),
         }
     }
+    // Read behind the lists: an app's row is there before anything of it is outside.
+    let known: HashSet<AppId> = cx.store.read().await?.all_app_ids().await?.into_iter().collect();
+    orphans.retain(|app| !known.contains(app));
     orphans.sort();
     orphans.dedup();
     for app in orphans {

@@ -192,6 +192,9 @@ pub(super) async fn pass(cx: &Cx, lease: &AppLease) -> Result<(), PassError> {
         rows.push(row);
     }
     look_again = sooner(look_again, forget_ended(cx, &wish, &seen).await?);
+    if settled {
+        collect(cx, lease, &wish).await?;
+    }
     around(cx, PassStep::Write, Side::BeforeCommit).await;
     write(cx, lease, &wish, &seen, &rows, settled.then_some(generation), look_again).await
 }
@@ -334,6 +337,20 @@ async fn forget_ended(cx: &Cx, wish: &Wish, seen: &Observed) -> Result<Option<Ti
         }
     }
     Ok(look_again)
+}
+
+/// Removes what earlier releases left, once nothing is under way: never in the way of a deploy. What is left then is
+/// for the sweep's next pass.
+async fn collect(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<(), PassError> {
+    let quiet_since = cx.now().plus_ms(-i64::try_from(cx.settings.sweep.as_millis()).unwrap_or(i64::MAX));
+    let is_quiet = wish.code().is_some_and(|release| release.created_at < quiet_since);
+    if !is_quiet || cx.store.read().await?.has_open_job(&lease.scope).await? {
+        return Ok(());
+    }
+    if let Err(error) = cx.runtime.collect(&wish.app.id).await {
+        tracing::warn!(app = %wish.app.id, %error, "what earlier releases left stays until the next pass");
+    }
+    Ok(())
 }
 
 /// Makes the rows like what was seen and ends the lease, in one transaction.

@@ -30,7 +30,9 @@ pub(super) async fn a_job_has_one_worker_and_only_the_newest_one_counts(db: &Dat
     assert!(claim(at(49), at(60)).await.is_none(), "not before its next try");
     let third = claim(at(50), at(60)).await.expect("its next try");
     assert_eq!((third.job.step.as_str(), third.job.memo.as_str(), third.job.attempts), ("two", "{\"a\":1}", 1));
+    assert!(store.read().await.expect("a look").has_open_job(&app).await.expect("a look"));
     saved(&store, async |uow| uow.finish_job(&third, Some("broken"), at(51)).await).await;
+    assert!(!store.read().await.expect("a look").has_open_job(&app).await.expect("a look"));
     assert!(claim(at(99), at(199)).await.is_none());
     let mut look = store.read().await.expect("a look");
     let done = look.job_about(&app, "b1").await.expect("a look").expect("the job");

@@ -151,7 +151,7 @@ impl World {
     /// A launcher of a dyno that may link as `name`, with this command.
     pub(crate) fn launcher(&self, name: &str, command: &str) -> Command {
         let id = DynoId::new();
-        let admitted = Admitted { dyno: id.clone(), name: name.parse().expect("a name"), lines_stored: 0 };
+        let admitted = Admitted { dyno: id.clone(), name: name.parse().expect("a name") };
         self.server.known.lock().expect("lock").insert(id.to_string(), admitted);
         let mut launcher = Command::new(env!("CARGO_BIN_EXE_launcher"));
         launcher

@@ -33,9 +33,6 @@ pub struct Admitted {
     /// Its name with the slot that it takes. When [`Claim::started_as`] is set, that one has to be taken: the
     /// command knows itself by it.
     pub name: DynoName,
-    /// The number of its last line that was stored, when that is known from before this server started. Lines up
-    /// to it are not taken again.
-    pub lines_stored: u64,
 }
 
 /// Why a dyno may not link.

@@ -285,12 +285,7 @@ impl Inner {
         let app = hello.app.parse().ok()?;
         let (dyno, name) = (admitted.dyno.clone(), admitted.name.clone());
         let linked = LinkedDyno { app, dyno, task: hello.task.clone(), name };
-        let session = Session::new(linked, one_off.clone(), hello, &self.options, self.kept.clone());
-        {
-            let mut state = session.state();
-            state.lines = state.lines.max(admitted.lines_stored);
-        }
-        let session = Arc::new(session);
+        let session = Arc::new(Session::new(linked, one_off.clone(), hello, &self.options, self.kept.clone()));
         if let Some(dyno) = one_off {
             book.tasks.insert(dyno, hello.task.clone());
         }

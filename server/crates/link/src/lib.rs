@@ -4,7 +4,7 @@
 //! here. This crate owns who is let in, the lines' numbers, the bytes of one-off dynos and their flow; it stores
 //! nothing and decides nothing about dynos. What must stay true: no dyno waits for us, nothing a dyno sends makes
 //! memory grow beyond a bound, and a line is either handed to [`LinkEvents::lines`] once or counted in a
-//! [`Gap`]. (After a restart of the server a line may come twice, unless [`Admitted::lines_stored`] says better.)
+//! [`Gap`]. (After a restart of the server a line may come twice.)
 
 mod api;
 mod connection;

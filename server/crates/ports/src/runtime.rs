@@ -70,6 +70,13 @@ pub trait Runtime: Send + Sync {
     /// Removes everything of this app that this driver keeps. Repeat until it answers `true`.
     async fn remove_app(&self, app: &AppId) -> Result<bool, PortError>;
 
+    /// Removes what releases before the one that is wanted have left of this app, some of it at a time. Nobody else may
+    /// be at work on the app; calling again goes on.
+    async fn collect(&self, app: &AppId) -> Result<(), PortError> {
+        let _ = app;
+        Ok(())
+    }
+
     /// Every app that has anything here, for the collection of what no row names any more.
     async fn apps(&self) -> Result<Vec<AppId>, PortError>;
 }

@@ -269,6 +269,15 @@ impl Uow {
         rows.into_iter().map(|mut row| job(&mut row)).collect()
     }
 
+    /// Whether a job of the app has not ended.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_open_job(&mut self, of: &AppScope) -> Result<bool, StoreError> {
+        let sql = select!("WHERE app = $1 AND state IN ('waiting', 'running') LIMIT 1");
+        Ok(self.row(sql, args![of.id()]).await?.is_some())
+    }
+
     /// The newest job about a subject.
     ///
     /// # Errors

@@ -43,11 +43,7 @@ impl Inner {
     async fn admit_once(&self, claim: &Claim, id: &DynoId) -> Result<Result<Admitted, Refusal>, PortError> {
         // It may link before RunTask's answer was noted down.
         let Some((dyno, task)) = self.linking_once(claim, id).await? else { return Ok(Err(Refusal::Unknown)) };
-        Ok(calls_from(task.as_ref(), claim.peer).map(|()| Admitted {
-            dyno: id.clone(),
-            name: dyno.name,
-            lines_stored: 0,
-        }))
+        Ok(calls_from(task.as_ref(), claim.peer).map(|()| Admitted { dyno: id.clone(), name: dyno.name }))
     }
 
     /// What is known of a one-off dyno and its task; nothing when it cannot be the one that calls.
@@ -128,7 +124,7 @@ impl Inner {
                 DynoName { process_type: claim.process_type.clone(), slot }
             }
         };
-        Ok(Ok(Admitted { dyno: task.dyno.clone(), name, lines_stored: 0 }))
+        Ok(Ok(Admitted { dyno: task.dyno.clone(), name }))
     }
 
     /// The name of a dyno whose command runs already and knows itself by one.
@@ -164,7 +160,7 @@ impl Inner {
                 self.keep(&claim.app, &task.dyno, &dyno).await?;
             }
         }
-        Ok(Ok(Admitted { dyno: task.dyno.clone(), name: dyno.name, lines_stored: 0 }))
+        Ok(Ok(Admitted { dyno: task.dyno.clone(), name: dyno.name }))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ecs::types::{TaskDefinition, TaskDefinitionFamilyStatus, TaskDefinitionField, TaskDefinitionStatus};
-use paas_domain::{AppId, Generation, ReleaseVersion, app_tail};
+use paas_domain::{AppId, Generation, ReleaseVersion, Timestamp, app_tail};
 use paas_ports::{PortError, SecretKey};
 
 use super::book::types;
@@ -15,14 +15,18 @@ use super::once::{once_dynos, secret_text};
 use super::{Inner, names};
 use crate::{Call, Kind};
 
-/// How many definitions one call of `remove_app` or `collect` removes: AWS grants one a second.
+/// How many definitions one call of `remove_app` removes: AWS grants one a second.
 const PER_CALL: usize = 10;
-/// How many apps one sweep collects of.
-const APPS_PER_SWEEP: usize = 3;
+/// How many one call of `collect` removes: a pass over the app waits for it.
+const PER_COLLECT: usize = 3;
 
 impl Inner {
     pub(crate) async fn collect(&self, app: &AppId) -> Result<(), PortError> {
         let notes = self.options.notes.notes(app).await?;
+        let now = self.options.clock.now();
+        if !has_leftovers(&notes, now) {
+            return Ok(());
+        }
         let mut named: BTreeSet<String> = BTreeSet::new();
         let mut removed = 0;
         let mut busy = false;
@@ -30,7 +34,7 @@ impl Inner {
         let running: BTreeSet<String> = self.once_in_use(app, &notes).await?;
         let before = once.clone();
         for (arn, secret) in before.old.clone() {
-            if running.contains(&arn) || removed >= PER_CALL {
+            if running.contains(&arn) || removed >= PER_COLLECT {
                 named.extend(secret);
             } else {
                 self.deregister(app, &arn).await?;
@@ -38,14 +42,14 @@ impl Inner {
                 removed += 1;
             }
         }
-        if once.unnoted.due(self.options.clock.now()) {
+        if once.unnoted.due(now) {
             let own = once_dynos(&notes).into_values().filter_map(|dyno| dyno.own_definition);
             let used: BTreeSet<String> =
                 own.chain(running).chain(once.old.keys().cloned()).chain([once.definition.clone()]).collect();
             let family = names::one_off_family(&self.aws.install, app);
             once.unnoted = self.deregister_unnoted(app, &family, &used, &mut removed).await?;
         }
-        busy |= once.unnoted.busy(self.options.clock.now());
+        busy |= once.unnoted.busy(now);
         if once != before {
             note::write(&*self.options.notes, app, ONCE, &once).await?;
         }
@@ -56,28 +60,20 @@ impl Inner {
             let mut note = before.clone();
             let used = self.definitions_in_use(app, &self.service_name(app, &process_type), &note).await?;
             for arn in before.definitions.keys().filter(|arn| !used.contains(*arn)) {
-                if removed < PER_CALL {
+                if removed < PER_COLLECT {
                     self.deregister(app, arn).await?;
                     note.definitions.remove(arn);
                     removed += 1;
                 }
             }
-            if note.unnoted.due(self.options.clock.now()) {
+            if note.unnoted.due(now) {
                 let used: BTreeSet<String> = used.into_iter().chain(note.definitions.keys().cloned()).collect();
                 let family = self.service_name(app, &process_type);
                 note.unnoted = self.deregister_unnoted(app, &family, &used, &mut removed).await?;
             }
-            busy |= note.unnoted.busy(self.options.clock.now());
+            busy |= note.unnoted.busy(now);
             if note != before {
-                // Another server may have written meanwhile: only what was removed here goes from its note.
-                let now = self.options.notes.notes(app).await?;
-                let mut there: Note = note::read(&now, &key).unwrap_or_default();
-                let gone = |arn: &String| before.definitions.contains_key(arn) && !note.definitions.contains_key(arn);
-                there.definitions.retain(|arn, _| !gone(arn));
-                if there.unnoted == before.unnoted {
-                    there.unnoted.clone_from(&note.unnoted);
-                }
-                note::write(&*self.options.notes, app, &key, &there).await?;
+                note::write(&*self.options.notes, app, &key, &note).await?;
             }
             named.extend(note.definitions.values().filter_map(|definition| definition.secret.clone()));
         }
@@ -109,7 +105,7 @@ impl Inner {
         let (arns, more) = self.list_definitions(app, family).await?;
         let mut left = more;
         for arn in arns.iter().filter(|arn| !used.contains(*arn)) {
-            if *removed < PER_CALL {
+            if *removed < PER_COLLECT {
                 self.deregister(app, arn).await?;
                 *removed += 1;
             } else {
@@ -117,37 +113,6 @@ impl Inner {
             }
         }
         Ok(Unnoted { making: None, lost: left })
-    }
-
-    /// Collects of those apps that have something left, a few at a time.
-    pub(crate) async fn collect_some(&self, apps: &[AppId]) {
-        let mut some = APPS_PER_SWEEP;
-        for app in apps {
-            if some == 0 {
-                return;
-            }
-            if !self.has_leftovers(app).await.unwrap_or(false) {
-                continue;
-            }
-            some -= 1;
-            let pass = self.pass(app);
-            let _pass = pass.lock().await;
-            if let Err(error) = self.collect(app).await {
-                tracing::warn!(%app, %error, "cannot remove what is left of a release");
-            }
-        }
-    }
-
-    /// Whether notes tell of definitions beside those that run or served last.
-    async fn has_leftovers(&self, app: &AppId) -> Result<bool, PortError> {
-        let notes = self.options.notes.notes(app).await?;
-        let once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
-        let left = types(&notes).iter().any(|process_type| {
-            let note: Note = note::read(&notes, &note::type_key(process_type)).unwrap_or_default();
-            let kept = |arn: &String| !note.removed && (*arn == note.definition || note.serving.as_ref() == Some(arn));
-            !note.definitions.keys().all(kept) || note.unnoted.due(self.options.clock.now())
-        });
-        Ok(left || !once.old.is_empty() || once.unnoted.due(self.options.clock.now()))
     }
 
     async fn definitions_in_use(&self, app: &AppId, name: &str, note: &Note) -> Result<BTreeSet<String>, PortError> {
@@ -347,6 +312,17 @@ impl Inner {
         });
         Ok(Some((tag("paas:app").and_then(|app| app.parse().ok()), definition)))
     }
+}
+
+/// Whether notes tell of definitions beside those that run or served last.
+fn has_leftovers(notes: &BTreeMap<String, String>, now: Timestamp) -> bool {
+    let once: OnceNote = note::read(notes, ONCE).unwrap_or_default();
+    let left = types(notes).iter().any(|process_type| {
+        let note: Note = note::read(notes, &note::type_key(process_type)).unwrap_or_default();
+        let kept = |arn: &String| !note.removed && (*arn == note.definition || note.serving.as_ref() == Some(arn));
+        !note.definitions.keys().all(kept) || note.unnoted.due(now)
+    });
+    left || !once.old.is_empty() || once.unnoted.due(now)
 }
 
 fn command_of(definition: &TaskDefinition) -> Option<String> {

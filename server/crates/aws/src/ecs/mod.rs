@@ -163,18 +163,6 @@ impl EcsRuntime {
     pub fn events_flow(&self) {
         self.inner.world.events_flow();
     }
-
-    /// Removes definitions and secrets of this app that no live service or dyno names any more. Bounded. The sweep
-    /// does it, by [`Runtime::apps`], for a few apps at a time: never in the way of a deploy.
-    ///
-    /// # Errors
-    /// When AWS or the ledger does not do it; calling again goes on.
-    pub async fn collect(&self, app: &AppId) -> Result<(), PortError> {
-        check("EcsRuntime::collect");
-        let pass = self.inner.pass(app);
-        let _pass = pass.lock().await;
-        self.inner.collect(app).await
-    }
 }
 
 #[async_trait]
@@ -229,11 +217,17 @@ impl Runtime for EcsRuntime {
         self.inner.remove_app(app).await
     }
 
+    /// Definitions and secrets that no live service or dyno names any more.
+    async fn collect(&self, app: &AppId) -> Result<(), PortError> {
+        check("Runtime::collect");
+        let pass = self.inner.pass(app);
+        let _pass = pass.lock().await;
+        self.inner.collect(app).await
+    }
+
     async fn apps(&self) -> Result<Vec<AppId>, PortError> {
         check("Runtime::apps");
-        let apps = self.inner.every_app().await?;
-        self.inner.collect_some(&apps).await;
-        Ok(apps)
+        self.inner.every_app().await
     }
 }
 

@@ -249,6 +249,7 @@ impl Inner {
         match (linked, task) {
             (Some(code), _) => self.end_once(app, id, dyno, i32::from(code), now).await,
             (None, Some(task)) if task.stopped() => {
+                self.hang_up(id).await;
                 let ended = ending(task, false, true, 0);
                 let told = dyno.stop_at.is_some();
                 let code = task.exit_code.unwrap_or(if told { TERMINATED } else { UNKNOWN });
@@ -259,7 +260,17 @@ impl Inner {
             }
             (None, Some(_)) => Ok(()),
             // ECS shows it no more, and nobody heard how it ended.
-            (None, None) => self.end_once(app, id, dyno, UNKNOWN, now).await,
+            (None, None) => {
+                self.hang_up(id).await;
+                self.end_once(app, id, dyno, UNKNOWN, now).await
+            }
+        }
+    }
+
+    /// It will not speak again: whoever is attached need not wait for its link to come back.
+    async fn hang_up(&self, id: &DynoId) {
+        if let Some(links) = &self.options.links {
+            links.over(id).await;
         }
     }
 

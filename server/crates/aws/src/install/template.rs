@@ -27,7 +27,7 @@ const FILES: &[(&str, &str)] = infra![
     "database.yaml",
 ];
 
-const POLICIES: &[(&str, &str)] = infra!["policies/server.json", "policies/execution.json", "policies/task.json"];
+const POLICIES: &[(&str, &str)] = infra!["policies/server.json", "policies/execution.json"];
 
 /// What a template may hold, in AWS's order.
 const SECTIONS: [&str; 4] = ["Parameters", "Conditions", "Resources", "Outputs"];

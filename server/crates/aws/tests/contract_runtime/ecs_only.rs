@@ -3,7 +3,7 @@
 use paas_domain::ConfigVars;
 use paas_ports::contract::runtime::RuntimeBench as _;
 use paas_ports::contract::runtime::bench::{next, quantity, released, settled, web};
-use paas_ports::{Secrets as _, ServiceSpec};
+use paas_ports::{Runtime as _, Secrets as _, ServiceSpec};
 use secrecy::SecretString;
 
 use crate::bench::EcsBench;

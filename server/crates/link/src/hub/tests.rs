@@ -97,7 +97,7 @@ async fn a_link_that_stays_down_is_an_error_for_who_reads_and_over_is_an_end() {
     let (hub, app) = (hub(2, 3), AppId::new());
     let id = DynoId::new();
     let hello = Hello { dyno: id.to_string(), ..hello(&app, "") };
-    let admitted = Admitted { dyno: id.clone(), name: "run.1".parse().expect("a name"), lines_stored: 0 };
+    let admitted = Admitted { dyno: id.clone(), name: "run.1".parse().expect("a name") };
     let session = hub.inner.session(&hello, &admitted).expect("room");
     session.state().output.append(b"text\n");
     let mut attached = hub.attach(&id).await.expect("known");

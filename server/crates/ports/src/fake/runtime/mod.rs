@@ -319,6 +319,15 @@ impl Runtime for FakeRuntime {
         Ok(empty)
     }
 
+    async fn collect(&self, app: &AppId) -> Result<(), PortError> {
+        check("Runtime::collect");
+        let count = |state: &mut State| {
+            *state.collected.entry(app.clone()).or_default() += 1;
+            Ok(())
+        };
+        self.core.call("collect", None, count).await
+    }
+
     async fn apps(&self) -> Result<Vec<AppId>, PortError> {
         check("Runtime::apps");
         self.core.call("apps", None, |_| Ok(())).await?;

@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) starts: HashMap<DynoId, u32>,
     /// Lines that no log store has taken yet.
     pub(crate) lines: Vec<(AppId, LogLine)>,
+    /// How often each app was collected of.
+    pub(crate) collected: HashMap<AppId, u32>,
     /// How often each method still fails before, or after, it did its work.
     fail: HashMap<&'static str, usize>,
     lose: HashMap<&'static str, usize>,
@@ -64,6 +66,12 @@ impl FakeDynos {
     #[must_use]
     pub fn starts(&self, dyno: &DynoId) -> u32 {
         self.state().starts.get(dyno).copied().unwrap_or_default()
+    }
+
+    /// How often what an app's earlier releases left was collected.
+    #[must_use]
+    pub fn collected(&self, app: &AppId) -> u32 {
+        self.state().collected.get(app).copied().unwrap_or_default()
     }
 
     /// The highest number of starts of any dyno.
