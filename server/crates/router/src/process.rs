@@ -131,6 +131,9 @@ impl Router {
             outbox: Outbox::default(),
         });
 
+        // There before anybody is answered.
+        let pid_file = dir.join("router.pid");
+        fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(doing("writing the pid file"))?;
         let mut threads = spawn_workers(&workers, &listeners)?;
         let socket = bind_control(&options.control_socket).map_err(doing("binding the control socket"))?;
         let serving = control.clone();
@@ -142,8 +145,6 @@ impl Router {
             tokio::spawn(stop_on_signal(serving.clone()));
             serving.run(listener, drained_events).await;
         })?);
-        let pid_file = dir.join("router.pid");
-        fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(doing("writing the pid file"))?;
         Ok(Self {
             addresses,
             shared,
