@@ -25,7 +25,7 @@ use crate::supervise::{self, Event};
 const HUB_WITHIN: Duration = Duration::from_millis(500);
 /// How long it waits for its slot when the hub is there: apps elect leaders by it, and the account may be slow to
 /// tell the hub which task this is. Next to the time that a dyno takes to come, it is not much.
-const SLOT_WITHIN: Duration = Duration::from_secs(4);
+const SLOT_WITHIN: Duration = Duration::from_secs(5);
 /// How long the link of an attached dyno may take.
 const LINK_WITHIN: Duration = Duration::from_secs(60);
 /// How long somebody may then take to attach. (The server gives up earlier.)

@@ -44,17 +44,19 @@ pub(crate) fn trusting(pem: &str) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// Connects, says hello, and answers with what the hub says to it.
+/// Connects (and says so: a busy hub takes its time from here on), says hello, and answers with what the hub says.
 ///
 /// # Errors
 /// When it cannot be reached, is not who it should be, or does not answer in time.
 pub(crate) fn greet(
     settings: &Settings,
     tls: &Arc<ClientConfig>,
+    reached: impl FnOnce(),
     hello: impl FnOnce() -> Hello,
 ) -> io::Result<(Connection, FromHub)> {
     let name = ServerName::try_from(settings.host().to_owned()).map_err(io::Error::other)?;
     let mut tcp = reach(&settings.address)?;
+    reached();
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(GREETING_WITHIN))?;
     tcp.set_write_timeout(Some(GREETING_WITHIN))?;

@@ -39,12 +39,11 @@ impl Link {
         let mut wait = BACK_OFF.0;
         loop {
             self.find_task();
-            let hello = || {
+            let reached = || {
                 self.shared.state().asked = true;
                 let _ = self.events.send(Event::Asked);
-                self.hello()
             };
-            let (mut pause, linked) = match greet(&self.settings, &self.tls, hello) {
+            let (mut pause, linked) = match greet(&self.settings, &self.tls, reached, || self.hello()) {
                 Ok((connection, FromHub::Welcome(welcome))) => {
                     wait = BACK_OFF.0;
                     // Why it was cut does not matter: it is made anew.

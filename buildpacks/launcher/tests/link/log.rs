@@ -98,8 +98,8 @@ async fn a_dyno_starts_without_a_hub() {
 async fn a_slot_that_comes_too_late_is_not_taken_and_the_server_hears_of_it() {
     let world = World::new().await;
     world.wire.cut();
-    let mut dyno = world.launcher("worker.2", "echo $DYNO; sleep 2");
-    // Nobody answers at this address, for a while.
+    let mut dyno = world.launcher("worker.2", "echo $DYNO; sleep 3");
+    // Somebody is there, and then nobody for longer than a dyno waits.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let at = listener.local_addr().expect("bound");
     dyno.env("PAAS_LINK", format!("localhost:{}", at.port()));
@@ -107,7 +107,7 @@ async fn a_slot_that_comes_too_late_is_not_taken_and_the_server_hears_of_it() {
     // Then the hub takes its place; the first connection only hears the end.
     tokio::task::spawn_blocking(move || {
         drop(listener.accept());
-        std::thread::sleep(Duration::from_millis(900));
+        std::thread::sleep(Duration::from_millis(5_500));
         drop(listener);
     })
     .await

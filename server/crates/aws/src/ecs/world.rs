@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_ecs::types::{DesiredStatus, Failure, ServiceField, TaskField};
+use aws_sdk_ecs::types::{DesiredStatus, Failure, ServiceField};
 use paas_domain::{AppId, DynoId, Timestamp};
 use paas_ports::PortError;
 use tokio::time::Instant;
