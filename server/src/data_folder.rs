@@ -61,6 +61,25 @@ impl DataFolder {
         Ok(file)
     }
 
+    /// Whose leases are this server's, also those of its last life: an id of the folder's own and the machine's name,
+    /// so that a copy of the folder elsewhere is another server. Made at the first start. Only for who has the lock.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made.
+    pub fn server_id(&self) -> io::Result<String> {
+        let path = self.path("server.id");
+        let id = match fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => id,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                let id = paas_domain::JobId::new().to_string();
+                write_secret(&path, id.as_bytes())?;
+                id
+            }
+        };
+        Ok(format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), id.trim()))
+    }
+
     /// The process that has the folder, when one has.
     #[must_use]
     pub fn holder(&self) -> Option<i32> {

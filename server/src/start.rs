@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use paas_domain::{Clock as _, SystemClock};
+use paas_domain::SystemClock;
 use paas_ports::outside;
 use paas_store::Store;
 use tokio::net::TcpListener;
@@ -208,14 +208,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     });
 
     let (stopping, stop) = watch::channel(false);
-    let owner = format!("{}-{}", std::process::id(), SystemClock.now().0);
-    outside::task(first::take_over(&cx)).await.context("taking over what was under way")?;
+    let owner = data.server_id().context("reading the server's id")?;
+    outside::task(first::take_over(&cx, &owner)).await.context("taking over what was under way")?;
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), stop.clone()));
     tasks.spawn(crate::others::run(cx.clone(), owner.clone(), stop.clone()));
-    tasks.spawn(crate::reconcile::run(cx.clone(), owner, stop.clone()));
-    (platform.loops)(cx.clone(), stop.clone(), &mut tasks);
+    tasks.spawn(crate::reconcile::run(cx.clone(), owner.clone(), stop.clone()));
+    (platform.loops)(cx.clone(), owner, stop.clone(), &mut tasks);
 
     let health = axum::Router::new().route("/paas/health", axum::routing::get(|| async { "ok\n" }));
     let app = crate::api::router(cx.clone()).merge(crate::git::http::router(cx.clone())).merge(health);

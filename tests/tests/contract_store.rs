@@ -136,6 +136,7 @@ store_contract!(
     a_transaction_that_is_not_saved_never_was,
     a_wish_raises_the_generation_and_makes_the_app_due,
     an_app_has_one_actor_and_only_the_newest_one_counts,
+    who_works_on_an_app_knows_what_others_have_heard,
     an_installation_keeps_its_id,
     builds_end_once,
     config_is_sealed,

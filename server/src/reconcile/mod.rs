@@ -111,6 +111,9 @@ async fn sweep(cx: &Cx) -> Result<(), StoreError> {
 
 /// One pass over one app.
 async fn work(cx: &Cx, lease: AppLease) {
+    if !lease.knows {
+        cx.runtime.doubt(lease.scope.id());
+    }
     let passed = pass::pass(cx, &lease).await;
     let Err(error) = passed else { return };
     match error {

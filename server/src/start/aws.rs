@@ -134,8 +134,8 @@ pub(super) async fn open(
             sweep: SWEEP,
             ..options.settings(ports)
         },
-        loops: Box::new(move |cx, stop, tasks| {
-            tasks.spawn(kick_on_change(cx.clone(), changes, stop.clone()));
+        loops: Box::new(move |cx, server, stop, tasks| {
+            tasks.spawn(kick_on_change(cx.clone(), server, changes, stop.clone()));
             tasks.spawn(follow_events(Events::new(aws), runtime, stop.clone()));
             tasks.spawn(keep_repaired(cx, ingress, stop.clone()));
             let mut stop = stop;

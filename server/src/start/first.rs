@@ -45,10 +45,12 @@ pub(super) async fn installation(
     Ok(install)
 }
 
-/// Frees what this server held before its end (with SQLite it is the only one), and makes every app due.
-pub(super) async fn take_over(cx: &Cx) -> Result<(), StoreError> {
+/// Frees what this server, `owner`, held before its end (with SQLite it is the only one), and makes every app due.
+pub(super) async fn take_over(cx: &Cx, owner: &str) -> Result<(), StoreError> {
     let mut uow = cx.begin().await?;
-    if !cx.store.is_shared() {
+    if cx.store.is_shared() {
+        uow.free_leases_of(owner).await?;
+    } else {
         uow.free_leases().await?;
         // Whoever was attached to a one-off dyno was cut off with the server.
         uow.stop_cut_off_dynos(cx.now()).await?;

@@ -64,8 +64,8 @@ pub(super) async fn open(
             objects: Objects::in_folder(data.path("objects"))?,
         },
         settings: Settings { app_port: Some(ports.http).filter(|port| *port != 80), ..options.settings(ports) },
-        loops: Box::new(move |cx, stop, tasks| {
-            tasks.spawn(kick_on_change(cx.clone(), changes, stop.clone()));
+        loops: Box::new(move |cx, server, stop, tasks| {
+            tasks.spawn(kick_on_change(cx.clone(), server, changes, stop.clone()));
             tasks.spawn(store_router_lines(cx, router, stop));
         }),
     })

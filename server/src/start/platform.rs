@@ -18,9 +18,10 @@ use crate::objects::Objects;
 pub(super) struct Platform {
     pub(super) drivers: Drivers,
     pub(super) settings: Settings,
-    /// Starts the loops that bring the drivers' events to the core; they end when the channel says so.
+    /// Starts the loops that bring the drivers' events to the core, on the server of this id; they end when the
+    /// channel says so.
     #[allow(clippy::type_complexity)]
-    pub(super) loops: Box<dyn FnOnce(Cx, watch::Receiver<bool>, &mut JoinSet<()>) + Send>,
+    pub(super) loops: Box<dyn FnOnce(Cx, String, watch::Receiver<bool>, &mut JoinSet<()>) + Send>,
 }
 
 /// One driver for each port.
@@ -48,9 +49,10 @@ pub(super) fn builder_settings(options: &Options, data: &DataFolder, install: &I
     }
 }
 
-/// Makes apps due whose dynos changed, until `stop` says so.
+/// Makes apps due whose dynos changed, as this server has heard, until `stop` says so.
 pub(super) async fn kick_on_change(
     cx: Cx,
+    server: String,
     mut changes: mpsc::UnboundedReceiver<AppId>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -65,7 +67,7 @@ pub(super) async fn kick_on_change(
         let kicked = outside::task(async {
             let mut uow = cx.begin().await?;
             for app in &events {
-                uow.kick_app(app, cx.now()).await?;
+                uow.heard_of_app(app, &server, cx.now()).await?;
             }
             uow.save().await
         });

@@ -122,10 +122,33 @@ pub(super) async fn an_app_has_one_actor_and_only_the_newest_one_counts(db: &Dat
     let third = claim(at(11), at(20)).await.expect("the kick");
     saved(&store, async |uow| uow.release_app(&third, Some(generation), Some(at(500))).await).await;
     assert!(claim(at(499), at(600)).await.is_none(), "settled");
-    assert_eq!(store.read().await.expect("a look").next_due_app().await.expect("a look"), Some(at(500)));
+    assert_eq!(due().await, Some(at(500)));
     let fourth = claim(at(500), at(600)).await.expect("time to look again");
     saved(&store, async |uow| uow.release_app(&fourth, Some(generation), None).await).await;
     assert!(claim(at(9_999), at(10_000)).await.is_none());
+}
+
+pub(super) async fn who_works_on_an_app_knows_what_others_have_heard(db: &Database) {
+    let store = db.open().await;
+    let (_, app) = world(&store).await;
+    let knows = async |who: &str, now| {
+        let lease = saved(&store, async |uow| uow.claim_due_app(who, now, now.plus_s(1)).await).await.expect("due");
+        saved(&store, async |uow| uow.release_app(&lease, None, Some(now)).await).await;
+        lease.knows
+    };
+    let heard = async |who: &str| saved(&store, async |uow| uow.heard_of_app(app.id(), who, at(1)).await).await;
+    assert!(!knows("v", at(1)).await, "nobody has looked");
+    assert!(knows("v", at(2)).await);
+    heard("v").await;
+    assert!(knows("v", at(3)).await, "it has heard itself");
+    heard("w").await;
+    heard("v").await;
+    assert!(!knows("v", at(4)).await, "another one has heard more");
+    assert!(knows("v", at(5)).await);
+    assert!(!knows("w", at(6)).await, "another one has worked on it");
+    heard("v").await;
+    assert!(!knows("w", at(7)).await);
+    assert!(knows("w", at(8)).await);
 }
 
 pub(super) async fn a_wish_raises_the_generation_and_makes_the_app_due(db: &Database) {
@@ -143,6 +166,12 @@ pub(super) async fn a_wish_raises_the_generation_and_makes_the_app_due(db: &Data
     saved(&store, async |uow| uow.kick_all_apps(at(2)).await).await;
     let held = saved(&store, async |uow| uow.claim_due_app("w", at(2), at(99)).await).await;
     assert!(held.is_some(), "the sweep looks at all");
+    // Another server starts again, then this one.
+    saved(&store, async |uow| uow.free_leases_of("v").await).await;
+    saved(&store, async |uow| uow.kick_all_apps(at(3)).await).await;
+    assert!(saved(&store, async |uow| uow.claim_due_app("w", at(3), at(99)).await).await.is_none());
+    saved(&store, async |uow| uow.free_leases_of("w").await).await;
+    assert!(saved(&store, async |uow| uow.claim_due_app("w", at(3), at(99)).await).await.is_some());
     // The only server starts again: nobody holds anything.
     saved(&store, async |uow| uow.free_leases().await).await;
     saved(&store, async |uow| uow.kick_all_apps(at(3)).await).await;

@@ -77,6 +77,12 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
+    /// What this driver remembers of having seen of an app's dynos may be out of date: another server has worked on
+    /// the app, or has heard of something. A driver that always looks has nothing to do.
+    fn doubt(&self, app: &AppId) {
+        let _ = app;
+    }
+
     /// Every app that has anything here, for the collection of what no row names any more.
     async fn apps(&self) -> Result<Vec<AppId>, PortError>;
 }

@@ -14,6 +14,8 @@ pub struct AppLease {
     pub fence: i64,
     /// How many passes in a row failed before this one.
     pub failed_passes: u32,
+    /// Whether the owner has seen all that happened to the app's dynos, as far as any server has.
+    pub knows: bool,
 }
 
 impl Uow {
@@ -31,11 +33,15 @@ impl Uow {
         let sql = "UPDATE apps SET lease_owner = $1, lease_until = $3, look_again_at = NULL, fence = fence + 1 WHERE id = (\
                    SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND generation > settled_generation)) \
                    AND (lease_until IS NULL OR lease_until <= $2) ORDER BY look_again_at IS NOT NULL, look_again_at, id LIMIT 1) \
-                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes";
+                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes, known_by";
         let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
         let (scope, fence) = (AppScope::mint(row.parse()?), row.int()?);
         let failed_passes = u32::try_from(row.int()?).map_err(|_| StoreError::Corrupt("count of failed passes"))?;
-        Ok(Some(AppLease { scope, fence, failed_passes }))
+        let knows = row.opt_text()?.is_some_and(|known_by| known_by == owner);
+        if !knows {
+            self.execute("UPDATE apps SET known_by = $2 WHERE id = $1", args![scope.id(), owner]).await?;
+        }
+        Ok(Some(AppLease { scope, fence, failed_passes, knows }))
     }
 
     /// When the next app is due, for the loop's sleep. One that is held is due when its lease ends: whoever holds it
@@ -111,6 +117,16 @@ impl Uow {
         Ok(())
     }
 
+    /// Makes an app due at once, of which `who` has heard something that other servers may never hear of.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn heard_of_app(&mut self, app: &AppId, who: &str, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET known_by = '' WHERE id = $1 AND known_by <> '' AND known_by <> $2";
+        self.execute(sql, args![app, who]).await?;
+        self.kick_app(app, now).await
+    }
+
     /// Makes every app due at once: after a start, and for the slow sweep.
     ///
     /// # Errors
@@ -121,7 +137,20 @@ impl Uow {
         Ok(())
     }
 
-    /// Frees the leases of an owner that is known to be dead: this server before its restart, where it is the only one.
+    /// Frees the leases of a server that is known to be dead: this one before its restart.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn free_leases_of(&mut self, owner: &str) -> Result<(), StoreError> {
+        let apps = "UPDATE apps SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
+        self.execute(apps, args![owner]).await?;
+        let jobs =
+            "UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE state = 'running' AND lease_owner = $1";
+        self.execute(jobs, args![owner]).await?;
+        Ok(())
+    }
+
+    /// Frees every lease: where this server is the only one.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -8,6 +8,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_start.sql"),
     include_str!("schema/0002_aws_ledger.sql"),
     include_str!("schema/0003_dyno_notes.sql"),
+    include_str!("schema/0004_known_by.sql"),
 ];
 
 /// Brings the schema up to date. A second server that starts at the same time waits for the first.

@@ -100,7 +100,7 @@ impl Inner {
             let note: Note = note::read(&notes, &note::type_key(&claim.process_type)).unwrap_or_default();
             return self.first_name(claim, &task, &note, &dynos).await;
         }
-        self.started_name(claim, &name, &task).await
+        self.started_name(claim, &task).await
     }
 
     /// The name of a dyno that waits for it, for seconds: nothing here waits for a pass.
@@ -128,26 +128,15 @@ impl Inner {
     }
 
     /// The name of a dyno whose command runs already and knows itself by one.
-    async fn started_name(
-        &self,
-        claim: &Claim,
-        service: &str,
-        task: &Task,
-    ) -> Result<Result<Admitted, Refusal>, PortError> {
+    async fn started_name(&self, claim: &Claim, task: &Task) -> Result<Result<Admitted, Refusal>, PortError> {
         let pass = self.pass(&claim.app);
         let _pass = pass.lock().await;
         let notes = self.options.notes.notes(&claim.app).await?;
         let mut dynos = service_dynos(&notes, &claim.process_type);
         if !dynos.contains_key(&task.dyno) {
-            let key = note::type_key(&claim.process_type);
-            let before: Note = note::read(&notes, &key).unwrap_or_default();
-            let mut note = before.clone();
-            let sight = self.world.known(service);
-            let book = self.keep_book(&claim.app, &claim.process_type, &mut note, &notes, &sight).await?;
-            if note != before {
-                note::write(&*self.options.notes, &claim.app, &key, &note).await?;
-            }
-            dynos = book.dynos;
+            // Only whoever has the app's lease keeps its book: the next pass enters it, and it asks again soon.
+            (self.options.on_change)(&claim.app);
+            return Ok(Err(Refusal::NotNow));
         }
         let Some(mut dyno) = dynos.remove(&task.dyno).filter(|dyno| dyno.exit.is_none()) else {
             return Ok(Err(Refusal::NotNow));

@@ -303,7 +303,8 @@ impl Inner {
             let mut note = before.clone();
             let name = self.service_name(app, &process_type);
             let known = self.world.known(&name);
-            let empty = note.removed && known.tasks.iter().all(super::sight::Task::stopped);
+            let looked = self.world.has_looked(&name);
+            let empty = note.removed && looked && known.tasks.iter().all(super::sight::Task::stopped);
             let sight = if empty { known } else { self.look(app, &name).await? };
             let book = self.keep_book(app, &process_type, &mut note, &notes, &sight).await?;
             if note != before {

@@ -225,6 +225,10 @@ impl Runtime for EcsRuntime {
         self.inner.collect(app).await
     }
 
+    fn doubt(&self, app: &AppId) {
+        self.inner.world.doubt_all(&names::app_prefix(&self.inner.aws.install, app));
+    }
+
     async fn apps(&self) -> Result<Vec<AppId>, PortError> {
         check("Runtime::apps");
         self.inner.every_app().await

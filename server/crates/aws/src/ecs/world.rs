@@ -136,6 +136,19 @@ impl World {
         }
     }
 
+    /// The same of every service whose name begins so.
+    pub(crate) fn doubt_all(&self, prefix: &str) {
+        let mut state = self.state();
+        for (_, seen) in state.services.iter_mut().filter(|(name, _)| name.starts_with(prefix)) {
+            seen.looked_at = None;
+        }
+    }
+
+    /// Whether it was looked at since it was last doubted.
+    pub(crate) fn has_looked(&self, service: &str) -> bool {
+        self.state().services.get(service).is_some_and(|seen| seen.looked_at.is_some())
+    }
+
     /// What is known, when it need not be looked at anew.
     pub(crate) fn fresh(&self, name: &str, timing: &Timing) -> Option<Sight> {
         let state = self.state();
