@@ -43,15 +43,19 @@ def records():
         yield "certificate", c["CertificateArn"], [c["SubjectAlternativeNames"], c.get("Tags")]
     for key, group in stored(cloudwatch_logs._log_groups):
         yield "log group", str(key[-1]), []
-        for stream in group.get("streams") or {}:
+        for stream in list(group.get("streams") or {}):
             yield "log stream", stream, []
     for key, bucket in stored(s3._buckets):
         yield "bucket", str(key[-1]), []
-        for name in bucket.get("objects") or {}:
+        for name in list(bucket.get("objects") or {}):
             yield "object", str(name), []
     for key, _ in stored(sqs._queues):
         yield "queue", str(key[-1]), []
 
 
 def mentioning(word):
-    return sorted({f"{kind} {name}" for kind, name, text in records() if word in name or word in str(text)})
+    while True:
+        try:
+            return sorted({f"{kind} {name}" for kind, name, text in records() if word in name or word in str(text)})
+        except RuntimeError:        # something came or went while it was written out
+            continue
