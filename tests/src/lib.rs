@@ -9,3 +9,4 @@ pub mod invariants;
 pub mod platform;
 pub mod router;
 pub mod story_builder;
+pub mod traffic;
