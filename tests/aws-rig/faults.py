@@ -15,7 +15,8 @@ A fault is {"target": regex over "service:Operation METHOD path body[:2000]", â€
     status, code, message     answer this error, in the protocol of the service, without forwarding
     body     answer this text with `status` (default 200), without forwarding: no capacity is RunTask's failures inside a 200
     drop     "before": close the connection, nothing was done. "after": forward, let it take effect, then close
-    stale    true: answer what the same read answered when it was last really read; the write between is not seen
+    stale    true: answer what the same read answered when it was last really read; the write between is not seen. What was never
+             read on this line is read, and that is no hit
     merge    forward, then put these fields into the JSON answer: a partial failure inside a 200
 With AUTH=true signatures stay valid: what is forwarded is unchanged.
 """
@@ -114,12 +115,12 @@ class Line:
         name = f"{service}:{operation}"
         self.calls[name] = self.calls.get(name, 0) + 1
         fault = self.meets(f"{name} {method} {path} {body[:2000].decode('latin1')}") or {}
-        if fault:
+        same = (name, path, body)
+        if fault and (not fault.get("stale") or same in self.seen):
             self.hits.append([name, kind_of(fault)])
             await asyncio.sleep(fault.get("delay", 0))
         if fault.get("drop") == "before":
             return None
-        same = (name, path, body)
         if fault.get("stale") and same in self.seen:
             return w.write(self.seen[same])
         if "body" in fault:

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::account::Aws;
 use crate::call::Call;
-use crate::error::AwsError;
+use crate::error::{AwsError, Kind};
 
 /// How long a poll waits for something to happen: SQS's longest.
 const WAIT_S: i32 = 20;
@@ -98,8 +98,15 @@ impl Events {
         let entries: Vec<_> = events.iter().enumerate().filter_map(entry).collect();
         let request = self.aws.sqs.delete_message_batch().queue_url(&self.aws.foundation.events_queue_url);
         let request = request.set_entries(Some(entries)).send();
-        // Entries that failed inside a 200 come again.
-        self.aws.call(Call::DeleteMessage, None, "emptying the queue of events", request).await.map(drop)
+        let doing = "emptying the queue of events";
+        let answer = self.aws.call(Call::DeleteMessage, None, doing, request).await?;
+        match answer.failed().first() {
+            Some(failed) => {
+                let reason = failed.message().unwrap_or_else(|| failed.code());
+                Err(AwsError::own(Kind::Transient, doing, reason))
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -174,7 +174,7 @@ impl AlbIngress {
         error: AwsError,
     ) -> Result<(), PortError> {
         if error.is(&["RuleNotFound"]) {
-            return self.forget_rule(key).await;
+            return self.lose_rule(key, error).await;
         }
         if error.is(&["PriorityInUse"]) {
             return self.adopt_rule(app, key, of).await;
@@ -201,6 +201,17 @@ impl AlbIngress {
             return Err(PortError::permanent(error.doing, cause));
         }
         Err(error.into())
+    }
+
+    /// AWS does not know a rule that it was told to change. Unless it shows that rule all the same, because it was made
+    /// a moment ago, it is made again.
+    async fn lose_rule(&self, key: (u32, u32), error: AwsError) -> Result<(), PortError> {
+        let known = self.book().await?.rules.get(&key).and_then(|rule| rule.arn.clone());
+        let shown = self.rules_with_tags(key.0).await?;
+        if shown.iter().any(|(_, tagged)| Some(&tagged.arn) == known.as_ref()) {
+            return Err(PortError::transient(error.doing, error.message));
+        }
+        self.forget_rule(key).await
     }
 
     /// The rule at this key may not be there; it is made when it is to be there.

@@ -9,7 +9,7 @@ use paas_domain::{AppId, DynoId, DynoKind, DynoName, DynoState, ProcessType, Tim
 use paas_ports::{LogLine, LogSource, ObservedDyno, PortError};
 
 use super::failure::{Ending, ending, exited, is_fault};
-use super::note::{self, Definition, DynoNote, Exit, Note};
+use super::note::{self, Definition, DynoNote, Exit, NOT_YET_S, Note};
 use super::plan::DynoNames;
 use super::sight::{Service, Task};
 use super::world::Sight;
@@ -55,9 +55,11 @@ impl Inner {
                 self.note_end(app, task, dyno).await?;
             }
         }
+        let old = self.options.clock.now().plus_s(-NOT_YET_S);
         let gone: Vec<DynoId> = known
             .iter()
-            .filter(|dyno| !sight.tasks.iter().any(|task| task.dyno == **dyno) && book.dynos[*dyno].exit.is_none())
+            .filter(|dyno| !sight.tasks.iter().any(|task| task.dyno == **dyno))
+            .filter(|dyno| book.dynos[*dyno].exit.is_none() && book.dynos[*dyno].made_at < old)
             .cloned()
             .collect();
         for dyno in gone {

@@ -145,7 +145,7 @@ impl Inner {
             }
             Err(error) => {
                 self.world.doubt(&name);
-                Err(service_error(error))
+                Err(passing(error))
             }
         }
     }
@@ -395,10 +395,12 @@ fn balancers(spec: &ServiceSpec, port: u16) -> Vec<LoadBalancer> {
 }
 
 /// What may pass by itself, though AWS does not say so by its code.
-fn service_error(error: AwsError) -> PortError {
+pub(crate) fn passing(error: AwsError) -> PortError {
     let passes = [
         // The target group was made a moment ago.
         "does not have an associated load balancer",
+        // The definition was.
+        "TaskDefinition not found",
         // Its predecessor of the same name still ends.
         "not idempotent",
         "Unable to Start a service that is still Draining",

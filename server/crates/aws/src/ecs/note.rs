@@ -189,6 +189,9 @@ pub(crate) struct OnceNote {
     pub unnoted: Unnoted,
 }
 
+/// How long after it was made AWS may not show a task, in seconds.
+pub(crate) const NOT_YET_S: i64 = 60;
+
 /// The key of the one-off definition's note.
 pub(crate) const ONCE: &str = "once";
 

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::book::observed;
 use super::definition::{Making, fingerprint, link_env, pair, tag};
 use super::failure::{ending, exited};
-use super::note::{self, DynoNote, Exit, ONCE, OnceNote};
+use super::note::{self, DynoNote, Exit, NOT_YET_S, ONCE, OnceNote};
 use super::sight::Task;
-use super::{Inner, names};
+use super::{Inner, ensure, names};
 use crate::secrets::words;
 use crate::{Call, Kind};
 
@@ -180,7 +180,7 @@ impl Inner {
             Err(error) if error.kind == Kind::Conflict || error.is(&["ConflictException"]) => {
                 return self.find_started(&spec.app, id).await?.ok_or_else(|| PortError::from(error));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(ensure::passing(error)),
         };
         if let Some(task) = answer.tasks().first().and_then(Task::read) {
             return Ok(task);
@@ -237,6 +237,10 @@ impl Inner {
         task: Option<&Task>,
     ) -> Result<(), PortError> {
         let now = self.options.clock.now();
+        if task.is_none() && dyno.made_at.plus_s(NOT_YET_S) > now {
+            // It was made a moment ago: AWS may not show it everywhere.
+            return Ok(());
+        }
         if !dyno.awaited && task.is_none_or(|task| task.started_at.is_some()) {
             let at = task.and_then(|task| task.started_at).unwrap_or(now);
             self.up_once(app, id, dyno, at).await?;
