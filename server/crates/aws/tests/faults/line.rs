@@ -31,10 +31,14 @@ impl Line {
         ask(&self.url, "POST", "/_fault", &serde_json::json!([fault]).to_string()).await;
     }
 
-    /// No fault any more. How often it has struck.
-    pub(crate) async fn lift(&self) -> usize {
-        let answer = ask(&self.url, "POST", "/_fault", "[]").await;
-        answer["hits"].as_array().map_or(0, Vec::len)
+    /// How often a fault has struck.
+    pub(crate) async fn struck(&self) -> usize {
+        ask(&self.url, "GET", "/_fault", "").await["hits"].as_array().map_or(0, Vec::len)
+    }
+
+    /// No fault any more.
+    pub(crate) async fn lift(&self) {
+        ask(&self.url, "POST", "/_fault", "[]").await;
     }
 
     pub(crate) async fn close(&self) {

@@ -16,7 +16,7 @@ use crate::cell::{Said, Story, Ways};
 use crate::heard;
 
 /// How often a certificate is looked at that is to be issued.
-const LOOKS: usize = 100;
+const LOOKS: usize = 600;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Act {

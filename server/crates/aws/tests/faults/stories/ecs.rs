@@ -353,7 +353,7 @@ impl Story for Dynos {
                 let mut tries = 0;
                 while !driver.remove_app(app).await? {
                     tries += 1;
-                    if tries > 100 {
+                    if tries > 600 {
                         return Err(Said::kept("AWS still shows something of the app"));
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
