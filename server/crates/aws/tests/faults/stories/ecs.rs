@@ -285,6 +285,9 @@ impl Dynos {
             let list = if once { list.started_by(self.dyno.as_str()) } else { list.service_name(self.name()) };
             found.extend(list.send().await.expect("tasks").task_arns().to_vec());
         }
+        // One that stops between the two looks is in both.
+        found.sort();
+        found.dedup();
         found
     }
 
