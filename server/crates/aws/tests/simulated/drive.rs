@@ -90,9 +90,11 @@ impl World {
     pub(crate) async fn sweep(&self) {
         sleep(Duration::from_secs(3600)).await;
         let server = self.server(false).await;
-        // What one leaves unused the next one finds.
-        for _ in 0..2 {
-            server.runtime.apps().await.expect("a sweep");
+        // What one leaves unused the next one finds, and each collects a few only.
+        for _ in 0..10 {
+            for app in server.runtime.apps().await.expect("a sweep") {
+                server.runtime.collect(&app).await.expect("collected");
+            }
         }
     }
 }
