@@ -4,7 +4,7 @@
 //! digest of its config, as everywhere. Pushing is `images/load` of as little as possible: layers that any
 //! image of this engine already has *in the same place of its chain* are sent as empty entries, because the
 //! engine looks a layer up by its chain before it opens the entry. Should the engine have lost one meanwhile
-//! it answers `invalid diffID`, and everything is sent.
+//! it answers `invalid diffID`, and everything above the run image is sent.
 //!
 //! Only engines with a graph driver (overlay2) can do this; the containerd image store cannot.
 
@@ -162,12 +162,14 @@ impl Registry for EngineRegistry {
             self.tag(app, &id).await?;
             return Ok(ImageRef(id));
         };
-        let mut result = self.load(app, &id, plan, blank, layers).await;
+        // The base's layers have no planned size: the engine has the run image, and nobody else needs to send it.
+        let base = plan.layers.iter().take_while(|layer| layer.size == 0).count();
+        let mut result = self.load(app, &id, plan, blank.max(base), layers).await;
         if let Err(LoadError::WrongLayer(why)) = &result
             && why.contains(EMPTY_DIGEST)
         {
-            tracing::info!(%why, "the engine lost a layer; sending all of them");
-            result = self.load(app, &id, plan, 0, layers).await;
+            tracing::info!(%why, "the engine lost a layer; sending all above the base");
+            result = self.load(app, &id, plan, base, layers).await;
         }
         match result {
             Ok(()) => Ok(ImageRef(id)),
