@@ -85,6 +85,9 @@ pub(super) enum PassError {
 const ATTACH_WAIT_S: i64 = 60;
 /// How long the container of an ended one-off dyno is kept, so that its last bytes reach whoever reads them.
 const KEEP_ENDED_S: i64 = 10;
+/// How long a pass may collect what earlier releases left. A driver lets deploys go first, for as long as there are any;
+/// whatever is wanted of this app is not to wait for them.
+const COLLECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long rows of ended dynos are kept.
 const KEEP_ROWS_S: i64 = 3600;
 
@@ -347,8 +350,14 @@ async fn collect(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<(), PassError
     if !is_quiet || cx.store.read().await?.has_open_job(&lease.scope).await? {
         return Ok(());
     }
-    if let Err(error) = cx.runtime.collect(&wish.app.id).await {
-        tracing::warn!(app = %wish.app.id, %error, "what earlier releases left stays until the next pass");
+    match tokio::time::timeout(COLLECT_WITHIN, cx.runtime.collect(&wish.app.id)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(app = %wish.app.id, %error, "what earlier releases left stays until the next pass")
+        }
+        Err(_) => {
+            tracing::debug!(app = %wish.app.id, "others deploy: what earlier releases left stays until the next pass")
+        }
     }
     Ok(())
 }

@@ -237,7 +237,12 @@ impl Inner {
         task: Option<&Task>,
     ) -> Result<(), PortError> {
         let now = self.options.clock.now();
-        if task.is_none() && dyno.made_at.plus_s(NOT_YET_S) > now {
+        // The link tells it long before ECS has taken the task down.
+        let linked = match &self.options.links {
+            Some(links) => links.exit_code(id).await,
+            None => None,
+        };
+        if task.is_none() && linked.is_none() && dyno.made_at.plus_s(NOT_YET_S) > now {
             // It was made a moment ago: AWS may not show it everywhere.
             return Ok(());
         }
@@ -245,11 +250,6 @@ impl Inner {
             let at = task.and_then(|task| task.started_at).unwrap_or(now);
             self.up_once(app, id, dyno, at).await?;
         }
-        // The link tells it long before ECS has taken the task down.
-        let linked = match &self.options.links {
-            Some(links) => links.exit_code(id).await,
-            None => None,
-        };
         match (linked, task) {
             (Some(code), _) => self.end_once(app, id, dyno, i32::from(code), now).await,
             (None, Some(task)) if task.stopped() => {
