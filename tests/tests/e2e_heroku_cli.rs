@@ -60,8 +60,9 @@ fn an_app_lives(kind: Kind) {
     let ps = app.heroku("ps").done().says("=== web (").says("gunicorn app:app --bind 0.0.0.0:$PORT (2)");
     assert_eq!(ps.stdout.matches(": up ").count(), 2, "{ps}");
     app.heroku("ps:scale").done().says("web=2:");
+    let earlier = platform.dyno_ids("hello", "web");
     app.heroku("ps:restart").done().tells("Restarting all dynos on hello... done");
-    platform.are_up("hello", "web", 2);
+    platform.have_restarted("hello", "web", &earlier);
     let dyno = platform.dynos("hello", "web", "up")[0]["name"].as_str().expect("a name").to_owned();
     let restarted = app.heroku(&format!("ps:restart --dyno-name {dyno}")).done();
     restarted.tells(&format!("Restarting dyno {dyno} on hello... done"));

@@ -126,14 +126,20 @@ impl Platform {
         }
     }
 
-    /// Waits until these images are gone, tags or not.
+    /// Waits until these images are gone, tags or not. Images are reproducible: one that another installation made or
+    /// pulled, and has a name for, is that one's.
     ///
     /// # Panics
     /// When one still is after [`GONE_WITHIN`].
     pub fn images_are_gone(&self, ids: &[String]) {
+        let ours = format!("paas-{}/", self.install());
         for id in ids {
             until(&format!("image {id} is gone"), GONE_WITHIN, || {
-                self.with_engine(async |docker| docker.inspect_image(id).await.is_err()).then_some(())
+                let Ok(image) = self.with_engine(async |docker| docker.inspect_image(id).await) else {
+                    return Some(());
+                };
+                let names = [image.repo_tags.unwrap_or_default(), image.repo_digests.unwrap_or_default()].concat();
+                (!names.is_empty() && names.iter().all(|name| !name.starts_with(&ours))).then_some(())
             });
         }
     }

@@ -142,6 +142,24 @@ impl Platform {
             .collect()
     }
 
+    /// The ids of the dynos of this type.
+    #[must_use]
+    pub fn dyno_ids(&self, app: &str, process_type: &str) -> Vec<Value> {
+        self.dynos(app, process_type, "").into_iter().map(|dyno| dyno["id"].clone()).collect()
+    }
+
+    /// Waits until as many other dynos of this type are up, and none of `earlier` is there.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub fn have_restarted(&self, app: &str, process_type: &str, earlier: &[Value]) {
+        until(&format!("other dynos than {earlier:?} are up"), self.soon() * 3 / 2, || {
+            let all = self.dynos(app, process_type, "");
+            let is_new = |dyno: &Value| dyno["state"] == "up" && !earlier.contains(&dyno["id"]);
+            (all.len() == earlier.len() && all.iter().all(is_new)).then_some(())
+        });
+    }
+
     /// Waits until so many dynos of this type are up, and no other is there.
     ///
     /// # Panics
