@@ -12,6 +12,7 @@ use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use paas_aws::bucket::is_refused;
 use paas_ports::{PortError, outside};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -71,7 +72,7 @@ impl Objects {
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), PortError> {
         outside::check("Objects::put");
         let put = self.store.put(&Path::from(key), bytes.into()).await;
-        put.map(drop).map_err(|e| PortError::transient("storing the source", e))
+        put.map(drop).map_err(|e| failed("storing the source", &e))
     }
 
     /// Moves a finished file of this machine in as an object.
@@ -111,7 +112,7 @@ impl Objects {
                 }
             }
         };
-        send.await.map_err(|e| PortError::transient("storing an object", e))
+        send.await.map_err(|e| broken_off("storing an object", &e))
     }
 
     /// Whether an object is there.
@@ -123,7 +124,7 @@ impl Objects {
         match self.store.head(&Path::from(key)).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(PortError::transient("looking for the source", error)),
+            Err(error) => Err(failed("looking for the source", &error)),
         }
     }
 
@@ -135,7 +136,7 @@ impl Objects {
         outside::check("Objects::list");
         let found = self.store.list(Some(&Path::from(folder)));
         let keys = found.map_ok(|object| object.location.to_string()).try_collect().await;
-        keys.map_err(|e| PortError::transient("listing objects", e))
+        keys.map_err(|e| failed("listing objects", &e))
     }
 
     /// A file of this machine that has an object's bytes, for builders: the object itself, or what was fetched of it.
@@ -161,7 +162,7 @@ impl Objects {
         let found = match self.store.get(&Path::from(key)).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Err(PortError::NotFound(format!("the object {key}"))),
-            Err(error) => return Err(PortError::transient(doing, error)),
+            Err(error) => return Err(failed(doing, &error)),
         };
         let write = async {
             let folder = into.parent().unwrap_or(&self.root);
@@ -176,7 +177,7 @@ impl Objects {
             part.persist(into)?;
             io::Result::Ok(())
         };
-        write.await.map_err(|e| PortError::transient(doing, e))
+        write.await.map_err(|e| broken_off(doing, &e))
     }
 
     /// A folder on the same disk for files that become objects.
@@ -206,7 +207,7 @@ impl Objects {
         }
         match self.store.delete(&Path::from(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(PortError::transient("removing a source", error)),
+            Err(error) => Err(failed("removing a source", &error)),
         }
     }
 
@@ -227,9 +228,35 @@ impl Objects {
     }
 }
 
+/// What the store refuses is not asked for again; the rest passes.
+fn failed(doing: &str, error: &object_store::Error) -> PortError {
+    if is_refused(error) { PortError::permanent(doing, error) } else { PortError::transient(doing, error) }
+}
+
+/// The same of a stream, which wraps what the store said.
+fn broken_off(doing: &str, error: &io::Error) -> PortError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<object_store::Error>()) {
+        Some(error) => failed(doing, error),
+        None => PortError::transient(doing, error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_is_not_tried_again() {
+        let refused =
+            || object_store::Error::PermissionDenied { path: "a/b".to_owned(), source: "AccessDenied".into() };
+        let busy = || object_store::Error::Generic { store: "S3", source: "SlowDown".into() };
+        let is_permanent = |error: PortError| matches!(error, PortError::Permanent { .. });
+        assert!(is_permanent(failed("storing", &refused())) && is_permanent(broken_off("storing", &refused().into())));
+        assert!(!is_permanent(failed("storing", &busy())) && !is_permanent(broken_off("storing", &busy().into())));
+        assert!(!is_permanent(broken_off("storing", &io::Error::other("the disk is full"))));
+        let said = broken_off("storing", &refused().into()).to_string();
+        assert!(said.contains("AccessDenied"), "{said}");
+    }
 
     #[tokio::test]
     async fn a_bucket_is_fetched_from_once() {

@@ -8,7 +8,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::prefix::PrefixStore;
-use object_store::{CredentialProvider, ObjectStore};
+use object_store::{BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 use paas_ports::PortError;
 use tokio::sync::Mutex;
 
@@ -16,6 +16,9 @@ use crate::Aws;
 
 /// Credentials are asked for anew when they have less than this to live.
 const RESERVE: Duration = Duration::from_secs(300);
+/// A request carries up to 8 MB, other calls a few KB: it has so many times their time, is tried so many times as
+/// often, and after pauses that begin that much shorter. With the default options that is about what the crate has.
+const THAN_CALLS: u32 = 3;
 
 /// The foundation's bucket, below `<installation>/`. Calls nothing.
 ///
@@ -28,6 +31,12 @@ pub fn bucket(aws: &Aws) -> Result<Arc<dyn ObjectStore>, PortError> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&aws.foundation.bucket)
         .with_region(&aws.foundation.region)
+        .with_client_options(ClientOptions::new().with_timeout(aws.options.try_timeout * THAN_CALLS))
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig { init_backoff: aws.options.backoff / THAN_CALLS, ..BackoffConfig::default() },
+            max_retries: aws.options.tries.saturating_mul(THAN_CALLS) as usize,
+            ..RetryConfig::default()
+        })
         .with_credentials(Arc::new(FromSdk { provider, held: Mutex::default() }));
     builder = match aws.config.endpoint_url() {
         // Buckets have no host names of their own there.
@@ -42,6 +51,18 @@ pub fn bucket(aws: &Aws) -> Result<Arc<dyn ObjectStore>, PortError> {
     }
     let store = builder.build().map_err(|e| PortError::permanent(doing, e))?;
     Ok(Arc::new(PrefixStore::new(store, aws.install.as_str())))
+}
+
+/// Whether an error of an object store is a refusal, which stays one until somebody changes a policy. A refused list is
+/// told as any other error; only its words have the status.
+#[must_use]
+pub fn is_refused(error: &object_store::Error) -> bool {
+    use object_store::Error::{Generic, PermissionDenied, Unauthenticated};
+    match error {
+        PermissionDenied { .. } | Unauthenticated { .. } => true,
+        Generic { source, .. } => source.to_string().contains("status code: 403"),
+        _ => false,
+    }
 }
 
 /// The SDK's credentials, kept until shortly before they end.

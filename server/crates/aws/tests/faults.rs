@@ -11,6 +11,8 @@
 
 mod support;
 
+#[path = "faults/bucket.rs"]
+mod bucket;
 #[path = "faults/cell.rs"]
 mod cell;
 #[path = "faults/fault.rs"]

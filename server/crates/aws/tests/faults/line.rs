@@ -1,5 +1,7 @@
 //! A line of the fault proxy: an endpoint of one cell's own.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -34,6 +36,12 @@ impl Line {
     /// How often a fault has struck.
     pub(crate) async fn struck(&self) -> usize {
         ask(&self.url, "GET", "/_fault", "").await["hits"].as_array().map_or(0, Vec::len)
+    }
+
+    /// What was asked for, each as `service:Operation`.
+    pub(crate) async fn calls(&self) -> BTreeSet<String> {
+        let told = ask(&self.url, "GET", "/_fault", "").await;
+        told["calls"].as_object().expect("calls").keys().cloned().collect()
     }
 
     /// No fault any more.
