@@ -1,5 +1,5 @@
 # Three commands do everything on a fresh Debian or Ubuntu machine: `make demo`, `make demo-aws` and `make test`.
-.PHONY: demo demo-stop env demo-aws demo-aws-stop env-aws test lint
+.PHONY: demo demo-stop env demo-aws demo-aws-stop env-aws test test-many lint
 
 demo: ## the platform with a sample app on it; the last line on stdout is the app's URL
 	@scripts/demo
@@ -21,6 +21,9 @@ env-aws: ## eval "$(make -s env-aws)": the same programs, and AWS's own, point a
 
 test: ## all tests
 	@scripts/test
+
+test-many: ## 130 apps with one image on two load balancers, for as long as AWS's own rates make it take: about 12 minutes
+	@scripts/test --test e2e_aws_many -- --nocapture
 
 lint: ## formatting and clippy
 	cargo fmt --all -- --check

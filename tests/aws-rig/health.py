@@ -6,7 +6,9 @@ do not count unless a check has passed before. The first check comes after one i
 essential containers with a check is, UNKNOWN while one of them is, else HEALTHY. What a service does about it is in scheduler.py;
 a task of no service goes on, as on AWS.
 
-RIG_TIME shortens the interval until a container is first healthy, and nothing else.
+RIG_TIME shortens the interval until a container is first healthy, and nothing else. Each check is a process, which one machine
+cannot start for a hundred containers every 5 s: healthy ones take turns, at most CHECKS_PER_S of them a second; one that failed a
+check keeps its interval.
 """
 import concurrent.futures
 import os
@@ -24,6 +26,7 @@ from stopping import specs_of
 # container id -> {"task", "index", "check", "since", "next", "bad": failures in a row, "running"}
 WATCHED, LOCK = {}, threading.Lock()
 POOL = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix="rig-health")    # each check is a process in a container
+CHECKS_PER_S = 6
 stock_attach = ecs._attach_started_container
 
 
@@ -75,7 +78,11 @@ def one(container_id, w):
         elif w["bad"] >= int(w["check"].get("retries") or 3):
             container["healthStatus"] = "UNHEALTHY"
         w["task"]["healthStatus"] = of_task(w["task"])
-    w["next"] = time.time() + interval(w["check"]) * (SCALE if container["healthStatus"] == "UNKNOWN" and not w["bad"] else 1)
+    if container["healthStatus"] == "UNKNOWN":
+        pause = interval(w["check"]) * (1 if w["bad"] else SCALE)
+    else:
+        pause = interval(w["check"]) if w["bad"] else max(interval(w["check"]), len(WATCHED) / CHECKS_PER_S)
+    w["next"] = time.time() + pause
     w["running"] = False
 
 

@@ -2,7 +2,7 @@
 
 Stock ministack calls every target healthy at once, even a dead address. Here a target is initial until one check passed, changes
 state after its group's thresholds, and drains for deregistration_delay.timeout_seconds; DescribeTargetHealth, ministack's own data
-plane and the front door (through state.py) see the same.
+plane and the front door (through state.py) see the same. Healthy targets are checked at most CHECKS_PER_S times a second in all.
 """
 import http.client
 import threading
@@ -16,6 +16,7 @@ from shared import SCALE, replace, scope_of
 HEALTH, LOCK = {}, threading.Lock()
 REASON = {"initial": "Elb.RegistrationInProgress", "unhealthy": "Target.FailedHealthChecks",
           "draining": "Target.DeregistrationInProgress"}
+CHECKS_PER_S = 60
 stock_forward = alb._forward_to_tg
 
 
@@ -54,7 +55,8 @@ def sweep():
                 if not h or h["state"] == "draining":
                     h = HEALTH[k] = {"state": "initial", "ok": 0, "bad": None, "next": now}
             if now >= h["next"]:
-                h["next"] = now + max(0.2, group["HealthCheckIntervalSeconds"] * SCALE)
+                pause = max(0.2, group["HealthCheckIntervalSeconds"] * SCALE)
+                h["next"] = now + (max(pause, len(HEALTH) / CHECKS_PER_S) if h["state"] == "healthy" and not h["bad"] else pause)
                 due.append((k, h, group))
     with LOCK:
         for k, h in list(HEALTH.items()):

@@ -181,6 +181,15 @@ impl Account {
         block_on(self.database.as_ref().expect("a database").dump())
     }
 
+    /// Which balancer the record of each name leads to.
+    ///
+    /// # Panics
+    /// When the rig does not answer.
+    fn records(&self) -> BTreeMap<String, String> {
+        let mut state = self.ask(Method::Get, "/", "").expect("the rig answers");
+        serde_json::from_value(state["records"].take()).expect("names and where they lead")
+    }
+
     /// What other people's name servers say of a name of theirs.
     ///
     /// # Panics
@@ -252,6 +261,20 @@ impl Platform {
     #[must_use]
     pub fn objects(&self, word: &str) -> Vec<String> {
         self.account().objects(word)
+    }
+
+    /// The apps' host names by the load balancer that answers for them, as DNS says it.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn hosts_by_balancer(&self) -> BTreeMap<String, Vec<String>> {
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let ours = format!(".{}", self.account().domain);
+        for (host, balancer) in self.account().records().into_iter().filter(|(host, _)| host.ends_with(&ours)) {
+            found.entry(balancer).or_default().push(host);
+        }
+        found
     }
 
     /// Every task definition that the server has ever registered, with its tags.
