@@ -1,9 +1,9 @@
 //! What goes wrong as a Heroku user knows it, and says so as Heroku does.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use paas_tests::on_each_platform;
-use paas_tests::platform::{Kind, Platform, Repository, until};
+use paas_tests::platform::{Kind, Platform, Ran, Repository, until};
 
 on_each_platform!(
     a_build_that_fails_changes_nothing,
@@ -149,14 +149,8 @@ fn an_app_that_never_listens(kind: Kind) {
     let push = app.push().exits(1).tells("v3 did not start: web.1");
     push.tells("Error R10 (Boot timeout) -> Web process failed to bind to $PORT within 3 seconds of launch")
         .tells(DECLINED);
-    until("the dyno's state in the log", platform.soon(), || {
-        app.paas("logs -n 500")
-            .done()
-            .stdout
-            .contains("heroku[web.1]: State changed from starting to crashed")
-            .then_some(())
-    });
-    let logs = app.paas("logs -n 500").done().says("app[web.1]: thinking about it");
+    let logs = in_the_log(&app, "heroku[web.1]: State changed from starting to crashed", platform.soon());
+    let logs = logs.says("app[web.1]: thinking about it");
     let logs = logs.says("heroku[web.1]: Error R10 (Boot timeout) -> Web process failed to bind");
     if platform.has_router() {
         // As on Heroku, nobody asks it to end first. ECS always does.
@@ -164,6 +158,22 @@ fn an_app_that_never_listens(kind: Kind) {
     }
     says_application_error(&platform, "deaf");
     platform.finish();
+}
+
+/// Waits until the app's log says this, and gives it.
+///
+/// # Panics
+/// When it does not; shows what it says.
+fn in_the_log(app: &Repository<'_>, text: &str, within: Duration) -> Ran {
+    let since = Instant::now();
+    loop {
+        let logs = app.paas("logs -n 500").done();
+        if logs.stdout.contains(text) {
+            return logs;
+        }
+        assert!(since.elapsed() < within, "{text:?} is not in the log within {within:?}: {logs}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn a_worker_needs_no_web(kind: Kind) {

@@ -265,7 +265,8 @@ impl Inner {
         let from = if facts.up_at.is_some() { "up" } else { "starting" };
         let to = match dyno.tag.kind {
             DynoKind::Run | DynoKind::Release => "complete",
-            DynoKind::Service if facts.stop.is_some() => "down",
+            // What ended by itself or for a fault is told to go only so that its slot is free.
+            DynoKind::Service if facts.failure.is_none() && facts.stop.is_some_and(|s| s.asked_at < exit.at) => "down",
             DynoKind::Service => "crashed",
         };
         let now = self.clock.now();

@@ -143,10 +143,15 @@ impl Inner {
         started.into_iter().collect::<Result<(), PortError>>().map(|()| left_over)
     }
 
-    /// Tidies a crashed dyno away, now if its last lines are stored, else as soon as they are.
+    /// Tidies a crashed dyno away, now if its last lines are stored, else as soon as they are. One that is being killed
+    /// for a fault keeps its slot until it has ended: a later pass looks again.
     async fn discard(&self, dyno: &Arc<Dyno>) {
-        self.order_stop(dyno, true);
         let mut facts = dyno.watch();
+        let ended = facts.wait_for(|f| f.exit.is_some());
+        if !tokio::time::timeout(DISCARD_LIMIT, ended).await.is_ok_and(|r| r.is_ok()) {
+            return;
+        }
+        self.order_stop(dyno, true);
         let ready = facts.wait_for(|f| f.exit.is_some() && f.exit_said && f.drained);
         if tokio::time::timeout(DISCARD_LIMIT, ready).await.is_ok_and(|r| r.is_ok())
             && self.remove_container(&dyno.container).await.is_ok()
