@@ -5,7 +5,9 @@ use std::time::Instant;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions};
 use paas_domain::{ConfigVars, Quantity};
-use paas_ports::contract::runtime::bench::{dynos, exit_of, logged, next, one_off, pool, settle, settled, until, web};
+use paas_ports::contract::runtime::bench::{
+    dynos, exit_of, logged, next, one_off, pool, settle, settled, texts, until, web,
+};
 use paas_ports::{Progress, ServiceSpec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -135,6 +137,23 @@ async fn an_image_without_a_launcher_is_a_crash_and_not_a_loop() {
         let spec = ServiceSpec { image: ImageRef(gone.parse().expect("a digest")), ..web(&*bench, "serve") };
         let refused = bench.runtime().ensure(&spec).await;
         assert!(refused.as_ref().is_err_and(|e| !e.is_transient()), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dyno_that_is_killed_for_a_fault_keeps_its_slot_until_it_has_ended() {
+    on_bench(|bench| async move {
+        // Never listens; its fault is known before its end.
+        let spec = ServiceSpec { revive: true, ..web(&*bench, "worker") };
+        until("a second one has crashed", || async {
+            bench.runtime().ensure(&spec).await.expect("ensure");
+            let log = bench.lines(&spec.app).await;
+            log.iter().filter(|line| texts(line).contains("State changed from starting to")).count() > 1
+        })
+        .await;
+        let log: Vec<String> = bench.lines(&spec.app).await.iter().map(texts).collect();
+        assert!(!log.iter().any(|line| line.contains("web.2") || line.contains("to down")), "{log:#?}");
     })
     .await;
 }

@@ -272,6 +272,8 @@ pub async fn rolled_out_by_three_drivers(bench: &impl RuntimeBench) -> ServiceSp
     new
 }
 
-fn texts(line: &LogLine) -> String {
+/// A line as a log shows it, without its time.
+#[must_use]
+pub fn texts(line: &LogLine) -> String {
     format!("{}[{}]: {}", line.source.as_str(), line.process, line.message)
 }
