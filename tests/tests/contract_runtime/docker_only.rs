@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use bollard::models::{ContainerCreateBody, HostConfig};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, StartContainerOptions,
+};
 use paas_domain::{ConfigVars, Quantity};
 use paas_ports::contract::runtime::bench::{
     dynos, exit_of, logged, next, one_off, pool, settle, settled, texts, until, web,
@@ -61,6 +63,30 @@ async fn dynos_do_not_reach_each_other() {
         let (id, other) = one_off(&*bench, &format!("connect {address}"), false);
         bench.runtime().start_once(&id, &other).await.expect("start_once");
         assert_eq!(exit_of(&*bench, &other.app, &id).await, 1, "another app's dyno reaches it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_is_made_once_and_again_when_it_is_gone() {
+    on_bench(|bench| async move {
+        let network = paas_docker::Network::new(bench.docker.clone(), &bench.install, "test");
+        let ensured = || async {
+            // The engine itself would make two of one name.
+            let all = futures_util::future::join_all((0..8).map(|_| network.ensure())).await;
+            let mut ids: Vec<String> = all.into_iter().map(|id| id.expect("a network")).collect();
+            ids.dedup();
+            assert_eq!(ids.len(), 1, "{ids:?}");
+            // By its name it is found, which fails when there are two.
+            let found = bench.docker.inspect_network(network.name(), None::<InspectNetworkOptions>).await;
+            assert_eq!(found.expect("one").id.as_ref(), Some(&ids[0]));
+            ids.remove(0)
+        };
+        let first = ensured().await;
+        bench.docker.remove_network(&first).await.expect("removed");
+        assert_ne!(ensured().await, first);
+        network.remove().await.expect("removed");
+        network.remove().await.expect("removed again");
     })
     .await;
 }

@@ -64,7 +64,7 @@ impl DockerBuilder {
         let (path, most) = (spec.source.clone(), self.settings.limits.source_bytes);
         let checked = tokio::task::spawn_blocking(move || source::check(&path, most));
         let images = self.images(&self.settings.builder_image);
-        let ((builder, run), ()) = tokio::try_join!(images, self.ensure_network())?;
+        let ((builder, run), network) = tokio::try_join!(images, self.network.ensure())?;
         match checked.await.map_err(|e| disk("checking the source", e))? {
             Ok(()) => {}
             Err(SourceError::Refused(why)) => return Ok(Some(why.0)),
@@ -82,7 +82,7 @@ impl DockerBuilder {
         let request = Request { analyzed: run.analyzed(), layers, stores: memo.stores, output_limit };
         let prepared = begun.elapsed();
 
-        self.create(spec, name, &builder).await?;
+        self.create(spec, name, &builder, network).await?;
         let created = begun.elapsed();
         let upload = Upload {
             source: spec.source.clone(),
@@ -132,7 +132,13 @@ impl DockerBuilder {
         env
     }
 
-    async fn create(&self, spec: &BuildSpec, name: &str, builder: &BuilderImage) -> Result<(), PortError> {
+    async fn create(
+        &self,
+        spec: &BuildSpec,
+        name: &str,
+        builder: &BuilderImage,
+        network: String,
+    ) -> Result<(), PortError> {
         let limits = &self.settings.limits;
         let memory = i64::try_from(limits.memory_bytes).unwrap_or(i64::MAX);
         let mut env = vec![format!("CNB_PLATFORM_API={}", builder.platform_api)];
@@ -146,7 +152,7 @@ impl DockerBuilder {
         labels.insert("paas.build".into(), spec.build.to_string());
         let log = [("max-size", LOG_BYTES.to_string()), ("max-file", "1".to_owned())];
         let host = HostConfig {
-            network_mode: Some(self.network_name()),
+            network_mode: Some(network),
             memory: Some(memory),
             memory_swap: Some(memory),
             pids_limit: Some(i64::from(limits.pids)),

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bollard::Docker;
 use bytes::Bytes;
+use paas_docker::Network;
 use paas_domain::{AppId, BuildId};
 use paas_ports::{BuildSpec, BuildVerdict, Builder, BuiltImage, PortError, Registry, outside};
 use tokio::sync::mpsc;
@@ -48,6 +49,7 @@ pub struct DockerBuilder {
     docker: Docker,
     settings: BuilderSettings,
     registry: Arc<dyn Registry>,
+    network: Network,
     /// Held while the launchers' layer is made, which is once per builder.
     launchers: tokio::sync::Mutex<()>,
     /// Held while a run image's layers are taken out of the engine, which is once per run image.
@@ -59,6 +61,7 @@ impl DockerBuilder {
     #[must_use]
     pub fn new(docker: Docker, settings: BuilderSettings, registry: Arc<dyn Registry>) -> Self {
         Self {
+            network: Network::new(docker.clone(), &settings.install, "builds"),
             docker,
             settings,
             registry,

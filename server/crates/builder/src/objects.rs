@@ -1,17 +1,15 @@
-//! What a build has in the engine besides its container's inside: names, labels, the network, and their removal.
+//! What a build has in the engine besides its container's inside: names, labels, and their removal.
 
 use std::collections::HashMap;
 
-use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use paas_domain::{AppId, BuildId, outside_name};
 use paas_ports::PortError;
 
 use crate::DockerBuilder;
-use crate::engine::{failed, is_absent, is_conflict};
+use crate::engine::{failed, is_absent};
 
 impl DockerBuilder {
     pub(crate) fn container_name(&self, app: &AppId, build: &BuildId) -> String {
@@ -30,31 +28,6 @@ impl DockerBuilder {
     fn label_filter(&self, app: &AppId, kind: &str) -> HashMap<String, Vec<String>> {
         let labels = self.labels(app, kind);
         HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
-    }
-
-    pub(crate) fn network_name(&self) -> String {
-        format!("paas-{}-builds", self.settings.install)
-    }
-
-    pub(crate) async fn ensure_network(&self) -> Result<(), PortError> {
-        let name = self.network_name();
-        match self.docker.inspect_network(&name, None::<InspectNetworkOptions>).await {
-            Ok(_) => return Ok(()),
-            Err(e) if is_absent(&e) => {}
-            Err(e) => return Err(failed("looking for the builds' network", e)),
-        }
-        let request = NetworkCreateRequest {
-            name,
-            driver: Some("bridge".to_owned()),
-            options: Some(HashMap::from([("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned())])),
-            labels: Some(HashMap::from([("paas.install".to_owned(), self.settings.install.to_string())])),
-            ..Default::default()
-        };
-        match self.docker.create_network(request).await {
-            Ok(_) => Ok(()),
-            Err(e) if is_conflict(&e) => Ok(()),
-            Err(e) => Err(failed("making the builds' network", e)),
-        }
     }
 
     pub(crate) async fn remove_container(&self, name: &str) -> Result<(), PortError> {

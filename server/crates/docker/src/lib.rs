@@ -4,8 +4,10 @@
 //! every list here filters by it, so two installations on one engine never see each other.
 
 pub mod engine;
+pub mod network;
 pub mod registry;
 pub mod runtime;
 
+pub use network::Network;
 pub use registry::EngineRegistry;
 pub use runtime::{DockerRuntime, DockerRuntimeOptions};

@@ -1,14 +1,11 @@
-//! What the engine has: its containers with our labels, and the network they share.
+//! What the engine has: its containers with our labels.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, NetworkCreateRequest};
-use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder,
-};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 use paas_domain::{AppId, DynoId, ProcessType, Timestamp};
 use paas_ports::PortError;
 
@@ -82,7 +79,7 @@ impl Inner {
         let ip = c
             .network_settings
             .and_then(|n| n.networks)
-            .and_then(|mut n| n.remove(&self.network))
+            .and_then(|mut n| n.remove(self.network.name()))
             .and_then(|n| n.ip_address);
         Some(Found {
             address: address(ip.as_deref(), tag.port),
@@ -108,7 +105,7 @@ impl Inner {
         let ip = answer
             .network_settings
             .and_then(|n| n.networks)
-            .and_then(|mut n| n.remove(&self.network))
+            .and_then(|mut n| n.remove(self.network.name()))
             .and_then(|n| n.ip_address);
         let stage = match state.status {
             Some(ContainerStateStatusEnum::CREATED) => Stage::Created,
@@ -147,59 +144,6 @@ impl Inner {
             Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
             Err(e) => Err(PortError::transient("sending a signal to a dyno", e)),
         }
-    }
-
-    /// Makes sure of the dynos' network, and answers with its id: a name may be there twice.
-    ///
-    /// One bridge for all dynos, on which containers cannot reach each other and the host reaches each.
-    pub(crate) async fn ensure_network(self: &Arc<Self>) -> Result<String, PortError> {
-        if let Some(id) = self.network_id.get() {
-            return Ok(id.clone());
-        }
-        // In a task of its own: a caller that is dropped half-way must not leave the engine making one that the
-        // next caller does not see yet.
-        let inner = Arc::clone(self);
-        let making =
-            tokio::spawn(async move { inner.network_id.get_or_try_init(|| inner.make_network()).await.cloned() });
-        making.await.map_err(|e| PortError::transient("making the dynos' network", e))?
-    }
-
-    async fn make_network(&self) -> Result<String, PortError> {
-        let doing = "making the dynos' network";
-        let mut ids = self.networks().await?;
-        if ids.is_empty() {
-            let icc = ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned());
-            let request = NetworkCreateRequest {
-                name: self.network.clone(),
-                driver: Some("bridge".to_owned()),
-                labels: Some(HashMap::from([(INSTALL_LABEL.to_owned(), self.install.to_string())])),
-                options: Some(HashMap::from([icc])),
-                ..NetworkCreateRequest::default()
-            };
-            match self.docker.create_network(request).await {
-                Ok(_) => {}
-                Err(e) if status(&e) == Some(409) => {}
-                Err(e) => return Err(PortError::transient(doing, e)),
-            }
-            ids = self.networks().await?;
-        }
-        // Older engines let two makers have the same name: the lowest id stays.
-        ids.sort();
-        for surplus in ids.iter().skip(1) {
-            let _ = self.docker.remove_network(surplus).await;
-        }
-        ids.into_iter().next().ok_or_else(|| PortError::transient(doing, "it is not there after all"))
-    }
-
-    pub(crate) async fn networks(&self) -> Result<Vec<String>, PortError> {
-        let filters = HashMap::from([
-            ("name".to_owned(), vec![self.network.clone()]),
-            ("label".to_owned(), vec![format!("{INSTALL_LABEL}={}", self.install)]),
-        ]);
-        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let list = bounded("listing networks", SOON, self.docker.list_networks(Some(options))).await?;
-        // The engine's filter matches parts of names.
-        Ok(list.into_iter().filter(|n| n.name.as_deref() == Some(&self.network)).filter_map(|n| n.id).collect())
     }
 }
 

@@ -32,7 +32,6 @@ use futures_util::StreamExt as _;
 use paas_domain::{AppId, Clock, DynoId, Generation, InstallId, ProcessType};
 use paas_ports::outside::check;
 use paas_ports::{Duplex, LogLine, LogStore, Observed, OneOffSpec, Pools, PortError, Progress, Runtime, ServiceSpec};
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +42,7 @@ use self::group::Group;
 use self::look::{Found, Stage};
 use self::tag::Tag;
 use crate::engine::INSTALL_LABEL;
+use crate::network::Network;
 
 /// Told that something about an app changed: look at it soon.
 pub type OnChange = Arc<dyn Fn(&AppId) + Send + Sync>;
@@ -110,7 +110,7 @@ pub(crate) struct Inner {
     docker: Docker,
     socket: PathBuf,
     install: InstallId,
-    network: String,
+    network: Network,
     pools: Arc<dyn Pools>,
     logs: Arc<dyn LogStore>,
     clock: Arc<dyn Clock>,
@@ -120,7 +120,6 @@ pub(crate) struct Inner {
     book: Book,
     groups: Mutex<HashMap<(AppId, ProcessType), Arc<Group>>>,
     once: once::Turns,
-    network_id: OnceCell<String>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -133,7 +132,7 @@ impl DockerRuntime {
     pub fn new(options: DockerRuntimeOptions) -> Result<Self, PortError> {
         let files = Files::open(&options.state_dir).map_err(|e| PortError::permanent("opening the dynos' state", e))?;
         let inner = Arc::new(Inner {
-            network: format!("paas-{}-dynos", options.install),
+            network: Network::new(options.docker.clone(), &options.install, "dynos"),
             docker: options.docker,
             socket: options.socket,
             install: options.install,
@@ -146,7 +145,6 @@ impl DockerRuntime {
             files,
             groups: Mutex::default(),
             once: once::Turns::default(),
-            network_id: OnceCell::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         });
@@ -174,14 +172,7 @@ impl DockerRuntime {
         for found in self.inner.list(&[]).await? {
             self.inner.remove_container(&found.container).await?;
         }
-        for id in self.inner.networks().await? {
-            match self.inner.docker.remove_network(&id).await {
-                Ok(()) => {}
-                Err(e) if crate::engine::status(&e) == Some(404) => {}
-                Err(e) => return Err(PortError::transient("removing the dynos' network", e)),
-            }
-        }
-        Ok(())
+        self.inner.network.remove().await
     }
 }
 

@@ -212,7 +212,7 @@ impl Inner {
         image: &ImageRef,
         config: &ConfigVars,
     ) -> Result<Option<Arc<Dyno>>, PortError> {
-        let network = self.ensure_network().await?;
+        let network = self.network.ensure().await?;
         let body = container::body(&self.install, &network, &tag, image, config);
         let options = CreateContainerOptionsBuilder::new().name(&tag.container_name(&self.install)).build();
         let doing = format!("making {}", tag.name);
