@@ -64,8 +64,7 @@ pub(super) async fn run(
         cx.say(app.id(), LogSource::Heroku, &dyno.name.to_string(), "Release phase exceeded its time limit").await;
     }
     loop {
-        let seen = cx.runtime.observe(app.id()).await?.dynos.into_iter().find(|seen| seen.id == dyno.id);
-        match seen {
+        match cx.runtime.observe_one(app.id(), &dyno.id).await? {
             Some(seen) if matches!(seen.state, DynoState::Ended | DynoState::Crashed) => {
                 if let Some(id) = &release.output {
                     cx.outputs.close(id).await?;
@@ -140,8 +139,8 @@ async fn copy_output(
             // Twice, so that what it wrote last had the time to come.
             Err(_) if ended => 0,
             Err(_) => {
-                let seen = cx.runtime.observe(app.id()).await?;
-                ended = seen.dynos.iter().any(|seen| seen.id == dyno.id && seen.exit_code.is_some());
+                let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
+                ended = seen.is_some_and(|seen| seen.exit_code.is_some());
                 continue;
             }
         };

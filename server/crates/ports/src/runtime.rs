@@ -40,6 +40,12 @@ pub trait Runtime: Send + Sync {
     /// What is there now of this app, one-off dynos, older releases and crashed dynos included.
     async fn observe(&self, app: &AppId) -> Result<Observed, PortError>;
 
+    /// One dyno as [`Self::observe`] shows it, for the job that started it. A job works beside the app's passes, which
+    /// may be another server's: a driver that writes down what it sees writes of nothing else here.
+    async fn observe_one(&self, app: &AppId, dyno: &DynoId) -> Result<Option<ObservedDyno>, PortError> {
+        Ok(self.observe(app).await?.dynos.into_iter().find(|seen| seen.id == *dyno))
+    }
+
     /// Starts a one-off dyno, at most once ever for this id. Its exit comes by `observe`, where it stays
     /// `Ended` with its exit code until it is forgotten.
     ///

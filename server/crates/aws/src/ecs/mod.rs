@@ -29,7 +29,9 @@ use async_trait::async_trait;
 use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType, app_tail};
 use paas_link::{DynoLinks, LinkKey};
 use paas_ports::outside::check;
-use paas_ports::{Duplex, LogStore, Observed, OneOffSpec, PortError, Progress, Runtime, Secrets, ServiceSpec};
+use paas_ports::{
+    Duplex, LogStore, Observed, ObservedDyno, OneOffSpec, PortError, Progress, Runtime, Secrets, ServiceSpec,
+};
 
 use self::sight::{Rollout, Task};
 use self::world::World;
@@ -186,6 +188,13 @@ impl Runtime for EcsRuntime {
         let pass = self.inner.pass(app);
         let _pass = pass.lock().await;
         self.inner.observe(app).await
+    }
+
+    async fn observe_one(&self, app: &AppId, dyno: &DynoId) -> Result<Option<ObservedDyno>, PortError> {
+        check("Runtime::observe_one");
+        let pass = self.inner.pass(app);
+        let _pass = pass.lock().await;
+        self.inner.observe_one(app, dyno).await
     }
 
     async fn start_once(&self, dyno: &DynoId, spec: &OneOffSpec) -> Result<(), PortError> {

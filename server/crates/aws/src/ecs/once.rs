@@ -202,15 +202,28 @@ impl Inner {
         Ok(None)
     }
 
-    /// One-off dynos that are not forgotten, brought up to date.
+    /// A one-off dyno, brought up to date.
+    pub(crate) async fn observe_one(&self, app: &AppId, id: &DynoId) -> Result<Option<ObservedDyno>, PortError> {
+        let found = self.find_dyno(id).await?.filter(|(whose, dyno)| whose == app && !dyno.forgotten);
+        let Some((_, mut dyno)) = found else { return Ok(None) };
+        if let (Some(task), None) = (dyno.task.clone(), &dyno.exit) {
+            let task = self.look_once(app, &[task]).await?.pop();
+            self.note_once(app, id, &mut dyno, task.as_ref()).await?;
+        }
+        Ok(Some(observed(id, &dyno)))
+    }
+
+    /// One-off dynos that are not forgotten, brought up to date; a release phase's is its job's to bring up to date,
+    /// which may run on another server.
     pub(crate) async fn observe_once(
         &self,
         app: &AppId,
         notes: &BTreeMap<String, String>,
     ) -> Result<Vec<ObservedDyno>, PortError> {
         let mut dynos = once_dynos(notes);
-        let running = dynos.iter().filter(|(_, dyno)| dyno.exit.is_none() && !dyno.forgotten);
-        let arns: Vec<String> = running.filter_map(|(_, dyno)| dyno.task.clone()).collect();
+        let running = |dyno: &DynoNote| dyno.kind == DynoKind::Run && dyno.exit.is_none() && !dyno.forgotten;
+        let running_now = dynos.iter().filter(|(_, dyno)| running(dyno));
+        let arns: Vec<String> = running_now.filter_map(|(_, dyno)| dyno.task.clone()).collect();
         let tasks = self.look_once(app, &arns).await?;
         let mut seen = Vec::new();
         for (id, dyno) in &mut dynos {
@@ -220,7 +233,7 @@ impl Inner {
                 }
                 continue;
             }
-            if dyno.exit.is_none() && dyno.task.is_some() {
+            if running(dyno) && dyno.task.is_some() {
                 let task = tasks.iter().find(|task| task.dyno == *id);
                 self.note_once(app, id, dyno, task).await?;
             }
