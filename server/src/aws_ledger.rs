@@ -147,6 +147,10 @@ impl Ledger for StoreLedger {
         let slots = read.await.map_err(failed)?.into_iter();
         Ok(slots.map(|slot| Slot { process_type: slot.process_type, slot: slot.slot, task: slot.task }).collect())
     }
+
+    async fn is_destroyed(&self, app: &AppId) -> Result<bool, PortError> {
+        outside::task(async { Ok(!self.0.read().await?.app_lives(app).await?) }).await.map_err(failed)
+    }
 }
 
 #[async_trait]

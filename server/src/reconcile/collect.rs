@@ -27,7 +27,8 @@ pub(super) async fn collect(cx: &Cx) -> Result<(), StoreError> {
             cx.ingress.remove(&app).await?;
             cx.runtime.remove_app(&app).await?;
             cx.builder.remove_app(&app).await?;
-            cx.registry.remove_app(&app).await
+            cx.registry.remove_app(&app).await?;
+            cx.logs.remove(&app).await
         };
         if let Err(error) = removed.await {
             tracing::warn!(%app, %error, "an orphan stays until the next round");

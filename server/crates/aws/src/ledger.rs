@@ -5,7 +5,7 @@
 //! the drivers; the [`Ledger`] only keeps them. The server implements it over its store; [`MemoryLedger`] is for
 //! tests of drivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -108,6 +108,9 @@ pub trait Ledger: Send + Sync {
 
     /// The slots that tasks of an app have, by process type and number.
     async fn slots(&self, app: &AppId) -> Result<Vec<Slot>, PortError>;
+
+    /// Whether an app was destroyed, by whichever server: nothing is to be made for it any more.
+    async fn is_destroyed(&self, app: &AppId) -> Result<bool, PortError>;
 }
 
 /// A ledger in memory.
@@ -119,9 +122,15 @@ struct Memory {
     revision: i64,
     rows: BTreeMap<Key, String>,
     slots: BTreeMap<(AppId, ProcessType, u32), String>,
+    destroyed: BTreeSet<AppId>,
 }
 
 impl MemoryLedger {
+    /// The app was destroyed.
+    pub fn destroyed(&self, app: &AppId) {
+        self.lock().destroyed.insert(app.clone());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,6 +190,10 @@ impl Ledger for MemoryLedger {
                 task: task.clone(),
             })
             .collect())
+    }
+
+    async fn is_destroyed(&self, app: &AppId) -> Result<bool, PortError> {
+        Ok(self.lock().destroyed.contains(app))
     }
 }
 

@@ -113,6 +113,22 @@ async fn what_dynos_said_is_read_back() {
     assert!(left.expect("a list").log_streams().is_empty());
 }
 
+/// What one server still says of an app that another one has removed is stored nowhere.
+#[tokio::test]
+async fn a_removed_app_stays_removed_on_every_server() {
+    let (bench, app) = (AwsBench::new().await, AppId::new());
+    let (other, _) = drivers(&bench.aws, &bench.ledger);
+    bench.logs.append(&app, vec![line(now(), "api", "Deploy")]).await.expect("append");
+    other.append(&app, vec![line(now(), "web.1", "State changed")]).await.expect("append");
+    bench.ledger.destroyed(&app);
+    bench.logs.remove(&app).await.expect("removed");
+    for _ in 0..2 {
+        other.append(&app, vec![line(now(), "web.1", "Process exited")]).await.expect("nothing to do");
+    }
+    let left = bench.aws.logs.describe_log_streams().log_group_name(&bench.aws.foundation.log_group).send().await;
+    assert!(left.expect("a list").log_streams().is_empty());
+}
+
 /// Lines that the link lost come out of storage, and those that are nowhere are counted and said.
 #[tokio::test]
 async fn a_gap_is_filled_or_told() {

@@ -104,6 +104,15 @@ impl Uow {
         rows.into_iter().map(app).collect()
     }
 
+    /// Whether there is an app with this id that is not deleted.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn app_lives(&mut self, id: &AppId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM apps WHERE id = $1 AND deleted_at IS NULL";
+        Ok(self.row(sql, args![id]).await?.is_some())
+    }
+
     /// The app as it stands, also when it is deleted already.
     ///
     /// # Errors

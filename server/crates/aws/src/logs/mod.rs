@@ -32,7 +32,7 @@ use tokio::sync::OnceCell;
 
 use crate::ledger::Ledger;
 use crate::{Aws, Call};
-use writer::Writer;
+use writer::{Kept, Writer};
 
 pub use outputs::ObjectOutputs;
 
@@ -161,6 +161,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes no more lines of a removed app, and ends its readers; answers what there was of it.
+    fn forget(&self, app: &AppId) -> Option<Arc<AppLines>> {
+        let mut apps = self.apps();
+        apps.removed.insert(app.clone());
+        let lines = apps.open.remove(app)?;
+        drop(apps);
+        lines.live.remove();
+        Some(lines)
+    }
+
     /// `None` when the app was removed.
     fn lines(&self, app: &AppId) -> Option<Arc<AppLines>> {
         let mut apps = self.apps();
@@ -188,10 +198,11 @@ impl LogStore for CloudWatchLogs {
         let Some(lines_of) = self.0.lines(app) else { return Ok(()) };
         let mut ticket = None;
         lines_of.live.append(whole(lines), |tails| lines_of.writer.queue(tails).map(|queued| ticket = Some(queued)))?;
-        match ticket {
-            Some(ticket) => lines_of.writer.store(&self.0.aws, app, ticket).await,
-            None => Ok(()),
+        let Some(ticket) = ticket else { return Ok(()) };
+        if lines_of.writer.store(&self.0.aws, self.0.ledger.as_ref(), app, ticket).await? == Kept::Never {
+            self.0.forget(app);
         }
+        Ok(())
     }
 
     async fn tail(&self, app: &AppId, query: TailQuery) -> Result<BoxStream<'static, Tail>, PortError> {
@@ -215,13 +226,7 @@ impl LogStore for CloudWatchLogs {
 
     async fn remove(&self, app: &AppId) -> Result<(), PortError> {
         outside::check("LogStore::remove");
-        let open = {
-            let mut apps = self.0.apps();
-            apps.removed.insert(app.clone());
-            apps.open.remove(app)
-        };
-        if let Some(lines) = open {
-            lines.live.remove();
+        if let Some(lines) = self.0.forget(app) {
             lines.writer.end().await;
         }
         for stream in stored::streams(&self.0.aws, app).await? {

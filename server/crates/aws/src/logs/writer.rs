@@ -8,6 +8,7 @@ use paas_domain::{AppId, Clock as _, SystemClock};
 use paas_logs::record;
 use paas_ports::{PortError, Tail};
 
+use crate::ledger::Ledger;
 use crate::{Aws, Call};
 
 /// PutLogEvents: the most events of one call.
@@ -30,6 +31,15 @@ pub(super) struct Writer {
     waiting: Mutex<Waiting>,
     /// How many records were ever stored.
     stored: tokio::sync::Mutex<Stored>,
+}
+
+/// What became of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// They are stored.
+    Stored,
+    /// Their app is destroyed: nothing of it is stored any more.
+    Never,
 }
 
 #[derive(Default)]
@@ -75,19 +85,28 @@ impl Writer {
 
     /// Returns when everything up to this ticket is stored, by this call or by another one. What could not be
     /// stored waits for the next call.
-    pub(super) async fn store(&self, aws: &Aws, app: &AppId, ticket: u64) -> Result<(), PortError> {
+    pub(super) async fn store(
+        &self,
+        aws: &Aws,
+        ledger: &dyn Ledger,
+        app: &AppId,
+        ticket: u64,
+    ) -> Result<Kept, PortError> {
         let mut stored = self.stored.lock().await;
         while stored.count < ticket && !stored.ended {
             let batch = self.batch();
             let count = batch.len();
-            self.put(aws, app, batch).await?;
+            if self.put(aws, ledger, app, batch).await? == Kept::Never {
+                stored.ended = true;
+                return Ok(Kept::Never);
+            }
             let mut waiting = self.waiting();
             for record in waiting.records.drain(..count).collect::<Vec<_>>() {
                 waiting.bytes -= record.len();
             }
             stored.count += count as u64;
         }
-        Ok(())
+        Ok(Kept::Stored)
     }
 
     /// Stores nothing any more; what is just being stored is awaited.
@@ -105,7 +124,7 @@ impl Writer {
         waiting.records.iter().take(MOST_EVENTS).take_while(fits).cloned().collect()
     }
 
-    async fn put(&self, aws: &Aws, app: &AppId, records: Vec<String>) -> Result<(), PortError> {
+    async fn put(&self, aws: &Aws, ledger: &dyn Ledger, app: &AppId, records: Vec<String>) -> Result<Kept, PortError> {
         // The time of storing, not the line's own (which the record has): in order, and never too old to be taken.
         let now = SystemClock.now().0;
         let event = |record: String| InputLogEvent::builder().timestamp(now).message(record).build();
@@ -118,6 +137,10 @@ impl Writer {
         };
         let answer = match aws.call(Call::PutLogEvents, Some(app), DOING, put()).await {
             Err(error) if error.is(&["ResourceNotFoundException"]) => {
+                // Another server may have removed the app, and the stream with it.
+                if ledger.is_destroyed(app).await? {
+                    return Ok(Kept::Never);
+                }
                 let request = aws.logs.create_log_stream().log_group_name(group).log_stream_name(&self.stream).send();
                 match aws.call(Call::CreateLogStream, Some(app), DOING, request).await {
                     Ok(_) => {}
@@ -130,7 +153,7 @@ impl Writer {
         };
         match answer.rejected_log_events_info() {
             Some(rejected) => Err(PortError::transient(DOING, format!("CloudWatch did not take all: {rejected:?}"))),
-            None => Ok(()),
+            None => Ok(Kept::Stored),
         }
     }
 }

@@ -428,4 +428,8 @@ impl Ledger for Memory {
     async fn slots(&self, app: &AppId) -> Result<Vec<Slot>, PortError> {
         self.ledger.slots(app).await
     }
+
+    async fn is_destroyed(&self, app: &AppId) -> Result<bool, PortError> {
+        self.ledger.is_destroyed(app).await
+    }
 }
