@@ -121,8 +121,15 @@ async fn claim(cx: &Cx, owner: &str) -> Result<Claimed, StoreError> {
     let due = cx.store.read().await?.next_due_job().await?;
     if due.is_some_and(|at| at <= now) {
         let mut uow = cx.begin().await?;
-        let claimed = uow.claim_job(owner, now, until).await?;
-        uow.save().await?;
+        let claimed = match uow.claim_job(owner, now, until).await {
+            // Another server took another one of its queue at the same moment.
+            Err(StoreError::Taken(_)) => None,
+            claimed => {
+                let claimed = claimed?;
+                uow.save().await?;
+                claimed
+            }
+        };
         if let Some(lease) = claimed {
             return Ok(Claimed::Job(Box::new(lease)));
         }

@@ -22,7 +22,7 @@ pub use pass::PassStep;
 use crate::cx::Cx;
 use crate::ops::manage_sources::sweep_sources;
 
-/// How long a reconciler that has died holds an app. Longer than any pass takes.
+/// How long a reconciler that has died holds an app.
 const LEASE: Duration = Duration::from_secs(30);
 /// How many apps are worked on at the same time.
 const WORKERS: usize = 16;
@@ -85,9 +85,8 @@ async fn claim(cx: &Cx, owner: &str) -> Result<Claimed, StoreError> {
     // A look first: an idle server must not write.
     let due = cx.store.read().await?.next_due_app().await?;
     if due.is_some_and(|at| at <= now) {
-        let until = now.plus_ms(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
         let mut uow = cx.begin().await?;
-        let claimed = uow.claim_due_app(owner, now, until).await?;
+        let claimed = uow.claim_due_app(owner, now, pass::after(now, LEASE)).await?;
         uow.save().await?;
         if let Some(lease) = claimed {
             return Ok(Claimed::App(lease));
@@ -109,12 +108,30 @@ async fn sweep(cx: &Cx) -> Result<(), StoreError> {
     collect::collect(cx).await
 }
 
+/// Keeps the lease alive, since a pass may wait long for AWS to grant it calls; returns when somebody else has the app.
+async fn lost(cx: &Cx, lease: &AppLease) {
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        let renewed = outside::task(async {
+            let mut uow = cx.begin().await?;
+            uow.renew_app(lease, pass::after(cx.now(), LEASE)).await?;
+            uow.save().await
+        });
+        if let Err(StoreError::Fenced) = renewed.await {
+            return;
+        }
+    }
+}
+
 /// One pass over one app.
 async fn work(cx: &Cx, lease: AppLease) {
     if !lease.knows {
         cx.runtime.doubt(lease.scope.id());
     }
-    let passed = pass::pass(cx, &lease).await;
+    let passed = tokio::select! {
+        passed = pass::pass(cx, &lease) => passed,
+        () = lost(cx, &lease) => return tracing::info!(app = %lease.scope.id(), "the app was taken away"),
+    };
     let Err(error) = passed else { return };
     match error {
         pass::PassError::Store(StoreError::Fenced) => return,

@@ -124,7 +124,17 @@ pub(super) async fn an_app_has_one_actor_and_only_the_newest_one_counts(db: &Dat
     assert!(claim(at(499), at(600)).await.is_none(), "settled");
     assert_eq!(due().await, Some(at(500)));
     let fourth = claim(at(500), at(600)).await.expect("time to look again");
-    saved(&store, async |uow| uow.release_app(&fourth, Some(generation), None).await).await;
+    saved(&store, async |uow| uow.renew_app(&fourth, at(700)).await).await;
+    assert!(claim(at(699), at(800)).await.is_none(), "it is at work still");
+    assert_eq!(due().await, Some(at(700)), "whatever it was to look at, somebody has to");
+    let fifth = claim(at(700), at(800)).await.expect("the app of a dead worker");
+    let mut uow = store.begin().await.expect("a transaction");
+    assert!(matches!(uow.renew_app(&fourth, at(900)).await, Err(StoreError::Fenced)));
+    drop(uow);
+    saved(&store, async |uow| uow.release_app(&fifth, Some(generation), None).await).await;
+    let mut uow = store.begin().await.expect("a transaction");
+    assert!(matches!(uow.renew_app(&fifth, at(900)).await, Err(StoreError::Fenced)), "its pass is over");
+    drop(uow);
     assert!(claim(at(9_999), at(10_000)).await.is_none());
 }
 

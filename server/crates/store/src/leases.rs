@@ -19,7 +19,8 @@ pub struct AppLease {
 }
 
 impl Uow {
-    /// Takes the app that has been due longest: its generation is not settled, or it is time to look again.
+    /// Takes the app that has been due longest: its generation is not settled, it is time to look again, or whoever was
+    /// to look has died.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -31,7 +32,8 @@ impl Uow {
     ) -> Result<Option<AppLease>, StoreError> {
         // The kick is consumed here; one that comes while the lease is held is kept by `release_app`.
         let sql = "UPDATE apps SET lease_owner = $1, lease_until = $3, look_again_at = NULL, fence = fence + 1 WHERE id = (\
-                   SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND generation > settled_generation)) \
+                   SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND \
+                   (generation > settled_generation OR lease_until IS NOT NULL))) \
                    AND (lease_until IS NULL OR lease_until <= $2) ORDER BY look_again_at IS NOT NULL, look_again_at, id LIMIT 1) \
                    AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes, known_by";
         let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
@@ -52,10 +54,22 @@ impl Uow {
     pub async fn next_due_app(&mut self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT min(CASE WHEN lease_until > coalesce(look_again_at, 0) THEN lease_until \
                    ELSE coalesce(look_again_at, 0) END) FROM apps \
-                   WHERE look_again_at IS NOT NULL OR generation > settled_generation";
+                   WHERE look_again_at IS NOT NULL OR generation > settled_generation OR lease_until IS NOT NULL";
         match self.row(sql, vec![]).await? {
             Some(mut row) => row.opt_time(),
             None => Ok(None),
+        }
+    }
+
+    /// Keeps a lease alive while a pass goes on.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when it is over, or somebody else has it by now.
+    pub async fn renew_app(&mut self, lease: &AppLease, until: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET lease_until = $3 WHERE id = $1 AND fence = $2 AND lease_until IS NOT NULL";
+        match self.execute(sql, args![lease.scope.id(), lease.fence, until]).await? {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(()),
         }
     }
 
