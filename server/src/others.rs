@@ -1,13 +1,20 @@
-//! Servers that share a database tell each other what changed, so that none waits for its timer.
+//! Servers that share a database tell each other what changed, so that none waits for its timer; what one of them
+//! removed goes from the disk of each.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use paas_domain::AppId;
+use paas_ports::{PortError, outside};
+use paas_store::StoreError;
 use tokio::sync::watch;
 
 use crate::cx::Cx;
 
 /// How long to wait before connecting again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether this machine has something of an app that another server has removed.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Tells and hears until `stop` says so; ends at once when the database is not shared. `who` is this server.
 pub async fn run(cx: Cx, who: String, mut stop: watch::Receiver<bool>) {
@@ -17,6 +24,7 @@ pub async fn run(cx: Cx, who: String, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         () = tell(&cx, &who) => {}
         () = hear(&cx, &who) => {}
+        () = follow_removals(&cx) => {}
         _ = stop.changed() => {}
     }
 }
@@ -46,4 +54,29 @@ async fn hear(cx: &Cx, who: &str) {
         cx.kick_here();
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+async fn follow_removals(cx: &Cx) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Err(error) = outside::task(remove_leftovers(cx)).await {
+            tracing::warn!(%error, "what other servers removed stays here until the next look");
+        }
+    }
+}
+
+async fn remove_leftovers(cx: &Cx) -> Result<(), PortError> {
+    let here = cx.repositories.all().await?;
+    if here.is_empty() {
+        return Ok(());
+    }
+    // Read behind the list: an app's row is there before its repository.
+    let known = async { cx.store.read().await?.all_app_ids().await };
+    let known = known.await.map_err(|e: StoreError| PortError::transient("listing apps", e))?;
+    let known: HashSet<AppId> = known.into_iter().collect();
+    for app in here.iter().filter(|app| !known.contains(app)) {
+        cx.builder.remove_app(app).await?;
+        cx.repositories.remove(app).await?;
+    }
+    Ok(())
 }
