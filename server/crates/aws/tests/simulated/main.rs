@@ -2,6 +2,7 @@
 //! hundred at once wait for, and that a server may end before and behind every call it makes.
 
 mod account;
+mod beside;
 mod crash_points;
 mod drive;
 mod ecs;
