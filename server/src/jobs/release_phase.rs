@@ -129,7 +129,15 @@ async fn copy_output(
     of_build: Option<&Section<'_>>,
 ) -> Result<(), JobError> {
     let mut logged = Logged::read(cx, app, dyno).await?;
-    let mut stream = cx.runtime.attach(&dyno.id).await?;
+    let mut stream = match cx.runtime.attach(&dyno.id).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            // It may have come to its end while the server died that it spoke to. What it wrote is in storage.
+            let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
+            let done = seen.is_some_and(|seen| seen.exit_code == Some(0));
+            return if done { Ok(()) } else { Err(error.into()) };
+        }
+    };
     let mut buffer = vec![0_u8; 16 * 1024];
     let mut line = Vec::new();
     let mut ended = false;
