@@ -111,10 +111,10 @@ impl Platform {
     /// Waits until nothing of a destroyed app is left.
     ///
     /// # Panics
-    /// When something still is after 30 s, on AWS after 90 s.
+    /// When something still is after 60 s, on AWS after 180 s: its dynos drain and end there first.
     pub fn app_is_gone(&self, id: &str) {
         let mut left = Vec::new();
-        let within = self.soon() * 3 / 2;
+        let within = self.soon() * 3;
         let since = std::time::Instant::now();
         loop {
             left.clone_from(&self.left_of_app(id));

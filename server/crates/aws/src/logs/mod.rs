@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use paas_domain::{AppId, Clock as _, SystemClock, Timestamp};
 use paas_logs::Live;
 use paas_ports::{LogLine, LogSource, LogStore, PortError, Tail, TailQuery, outside};
@@ -38,6 +38,9 @@ pub use outputs::ObjectOutputs;
 
 /// When a lost line is looked for in storage: the driver sends what it has every five seconds.
 const LOOK_AFTER: [Duration; 3] = [Duration::from_secs(7), Duration::from_secs(15), Duration::from_secs(30)];
+
+/// How many streams of a removed app are removed at the same time: an app has one for each dyno that it ever had.
+const REMOVED_AT_ONCE: usize = 8;
 
 /// Every app's lines: the newest in memory, all of them in CloudWatch Logs.
 #[derive(Clone)]
@@ -171,6 +174,16 @@ impl Inner {
         Some(lines)
     }
 
+    async fn remove_stream(&self, app: &AppId, name: String) -> Result<(), PortError> {
+        let request = self.aws.logs.delete_log_stream().log_group_name(&self.aws.foundation.log_group);
+        let request = request.log_stream_name(name).send();
+        match self.aws.call(Call::DeleteLogStream, Some(app), "removing log lines", request).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is(&["ResourceNotFoundException"]) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// `None` when the app was removed.
     fn lines(&self, app: &AppId) -> Option<Arc<AppLines>> {
         let mut apps = self.apps();
@@ -229,15 +242,10 @@ impl LogStore for CloudWatchLogs {
         if let Some(lines) = self.0.forget(app) {
             lines.writer.end().await;
         }
+        let mut removing = Vec::new();
         for stream in stored::streams(&self.0.aws, app).await? {
-            let request = self.0.aws.logs.delete_log_stream().log_group_name(&self.0.aws.foundation.log_group);
-            let request = request.log_stream_name(stream.name).send();
-            match self.0.aws.call(Call::DeleteLogStream, Some(app), "removing log lines", request).await {
-                Ok(_) => {}
-                Err(error) if error.is(&["ResourceNotFoundException"]) => {}
-                Err(error) => return Err(error.into()),
-            }
+            removing.push(self.0.remove_stream(app, stream.name));
         }
-        Ok(())
+        stream::iter(removing).buffer_unordered(REMOVED_AT_ONCE).try_collect().await
     }
 }
