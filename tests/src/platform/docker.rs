@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 use paas_domain::{AppId, app13};
 use sqlx::{Column as _, Row as _};
 
-use super::{GONE_WITHIN, Platform, until};
+use super::{GONE_WITHIN, Kind, Platform, until};
 use crate::engine;
 
 pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -111,10 +111,10 @@ impl Platform {
     /// Waits until nothing of a destroyed app is left.
     ///
     /// # Panics
-    /// When something still is after 60 s, on AWS after 180 s: its dynos drain and end there first.
+    /// When something still is after [`GONE_WITHIN`], on AWS after 180 s: its dynos drain and end there first.
     pub fn app_is_gone(&self, id: &str) {
         let mut left = Vec::new();
-        let within = self.soon() * 3;
+        let within = if self.kind() == Kind::Local { GONE_WITHIN } else { self.soon() * 3 };
         let since = std::time::Instant::now();
         loop {
             left.clone_from(&self.left_of_app(id));
