@@ -23,24 +23,41 @@ const MANIFEST_BYTES: usize = 16 * 1024 * 1024;
 /// How long after the end of the output the engine may take to say how a container ended.
 const ENDING: Duration = Duration::from_secs(30);
 
+/// How long to wait before a log is read again that could not be followed.
+const READ_AGAIN: Duration = Duration::from_millis(300);
+
 impl DockerBuilder {
     /// Sends the whole output, and whatever comes until the build ends. Answers with the helper's last line;
     /// without one, something ended the container before the helper could.
+    ///
+    /// An engine that can follow no more logs (it needs an inotify instance for each; Linux grants a user 128) ends the
+    /// stream at once. Then the log is read again and again.
     pub(crate) async fn follow(&self, name: &str, output: mpsc::Sender<Bytes>) -> Result<Option<Manifest>, PortError> {
-        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
-        let mut log = self.docker.logs(name, Some(options));
         let mut last = LastLine::default();
-        while let Some(part) = log.next().await {
-            let part = part.map_err(|e| failed("following the build", e))?.into_bytes();
-            if last.take(&part) {
-                return Ok(last.manifest());
+        let (mut seen, mut running) = (0, true);
+        loop {
+            let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).build();
+            let mut log = self.docker.logs(name, Some(options)).skip(seen);
+            while let Some(part) = log.next().await {
+                let part = part.map_err(|e| failed("following the build", e))?.into_bytes();
+                seen += 1;
+                if last.take(&part) {
+                    return Ok(last.manifest());
+                }
+                if !last.begun() {
+                    // Nobody listening stops no build.
+                    let _ = output.send(part).await;
+                }
             }
-            if !last.begun() {
-                // Nobody listening stops no build.
-                let _ = output.send(part).await;
+            if !running {
+                return Ok(None);
+            }
+            tokio::time::sleep(READ_AGAIN).await;
+            match self.state(name).await? {
+                Some(state) => running = state.running == Some(true),
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// What the helper reported when the build ended. Not to be believed.
