@@ -39,3 +39,18 @@ python_with() {
     fi
     python=$folder/bin/python
 }
+
+# What builds in Docker need is made while our own programs are, which waits for the network half of its time: its answer goes
+# into this file. `images_made` waits for the rest; `images_unwanted` is for who ends before.
+making_images=
+make_images() {
+    "$repo/buildpacks/make-images" >"$1" &
+    making_images=$!
+}
+images_made() {
+    local made=0
+    wait "$making_images" || made=$?
+    making_images=
+    return "$made"
+}
+images_unwanted() { [ -z "$making_images" ] || kill "$making_images" 2>/dev/null || true; }

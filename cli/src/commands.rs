@@ -9,10 +9,12 @@ mod builds;
 mod completions;
 mod config;
 mod domains;
+mod features;
 mod git;
 mod install;
 mod logs;
 mod maintenance;
+mod placement;
 mod ps;
 mod releases;
 pub(crate) mod run;
@@ -82,6 +84,14 @@ commands! {
     DomainsAdd(domains::add::Add),
     #[command(name = "domains:remove")]
     DomainsRemove(domains::remove::Remove),
+    #[command(name = "features")]
+    Features(features::Features),
+    #[command(name = "features:disable")]
+    FeaturesDisable(features::disable::Disable),
+    #[command(name = "features:enable")]
+    FeaturesEnable(features::enable::Enable),
+    #[command(name = "features:info")]
+    FeaturesInfo(features::info::Info),
     #[command(name = "git:credentials", hide = true)]
     GitCredentials(git::credentials::Credentials),
     #[command(name = "git:remote")]
@@ -96,6 +106,10 @@ commands! {
     MaintenanceOff(maintenance::off::Off),
     #[command(name = "maintenance:on")]
     MaintenanceOn(maintenance::on::On),
+    #[command(name = "placement")]
+    Placement(placement::Show),
+    #[command(name = "placement:set")]
+    PlacementSet(placement::set::Set),
     #[command(name = "ps")]
     Ps(ps::Ps),
     #[command(name = "ps:restart", aliases = ["restart", "dyno:restart"])]

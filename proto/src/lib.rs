@@ -8,6 +8,7 @@
 
 mod account;
 mod app;
+mod app_feature;
 mod build;
 mod buildpack_installation;
 mod config_vars;
@@ -18,6 +19,7 @@ pub mod facts;
 mod formation;
 mod log_session;
 mod oauth_authorization;
+mod placement;
 mod refs;
 mod region;
 mod release;
@@ -27,6 +29,7 @@ mod stack;
 
 pub use account::{Account, IdentityProvider, IdentityProviderOwner};
 pub use app::{App, CreateApp, NameOnly, Space, UpdateApp};
+pub use app_feature::{AppFeature, UpdateAppFeature};
 pub use build::{Build, BuildStatus, BuildpackRef, CreateBuild, SourceBlob};
 pub use buildpack_installation::{BuildpackInstallation, BuildpackUpdate, UpdateBuildpacks};
 pub use config_vars::{ConfigVars, ConfigVarsChange};
@@ -39,6 +42,7 @@ pub use oauth_authorization::{
     AccessToken, AuthorizedUser, CreateOauthAuthorization, Grant, OauthAuthorization, OauthClient,
     UpdateOauthAuthorization,
 };
+pub use placement::{Placement, UpdatePlacement};
 pub use refs::{Id, Named, Only, Time, User};
 pub use region::{Provider, Region};
 pub use release::{Artifact, CreateRelease, Release, ReleaseStatus};

@@ -319,3 +319,22 @@ fn the_check_finds_what_is_wrong() {
     let found = facts::differences("stack", &wrong);
     assert_eq!(found.len(), 6, "{found:?}");
 }
+
+#[test]
+fn app_features() {
+    checked(
+        "app-feature",
+        &AppFeature {
+            created_at: AT.into(),
+            description: "d".into(),
+            display_name: "D".into(),
+            doc_url: "https://example.com/".into(),
+            enabled: true,
+            feedback_email: "admin@example.com".into(),
+            id: ID.into(),
+            name: "http-session-affinity".into(),
+            state: "general".into(),
+            updated_at: AT.into(),
+        },
+    );
+}

@@ -30,6 +30,16 @@ impl AttachLookup for AttachRows {
         }
     }
 
+    async fn has_ended(&self, dyno: &DynoId) -> bool {
+        let ended = outside::task(async {
+            let mut uow = self.0.store.read().await?;
+            let Some((app, _)) = uow.dyno_owner(dyno).await? else { return Ok(true) };
+            Ok::<_, StoreError>(uow.dyno(&app, dyno).await?.ended_at.is_some())
+        });
+        // Whoever cannot find out goes on waiting.
+        ended.await.unwrap_or(false)
+    }
+
     async fn failed(&self, dyno: &DynoId) {
         self.say(dyno, ATTACH_ERROR).await;
     }

@@ -57,7 +57,7 @@ fn show(certificate: &Certificate) -> Option<CertificateShown> {
             CertificateShown { status: "pending", reason: reason.or(record).or_else(|| Some(soon.to_owned())) }
         }
         CertificateState::Attached => CertificateShown { status: "ok", reason: None },
-        CertificateState::Failed => CertificateShown { status: "failed", reason },
+        CertificateState::Failed | CertificateState::NoRoom => CertificateShown { status: "failed", reason },
         CertificateState::Going => return None,
     })
 }

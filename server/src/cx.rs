@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use paas_domain::{AppId, Clock, InstallId, OutputId, Timestamp};
+use paas_domain::{AppId, Architecture, Clock, DynoSize, InstallId, OutputId, Timestamp};
 use paas_ports::{Builder, Ingress, LogLine, LogSource, LogStore, OutputStore, PortError, Registry, Runtime};
 use paas_store::{Store, StoreError, Uow};
 use tokio::sync::Notify;
@@ -64,6 +64,12 @@ pub struct Settings {
     pub app_port: Option<u16>,
     /// Host and port where clients of `run` meet their dynos.
     pub rendezvous: (String, u16),
+    /// Where dynos link to this server, when they do.
+    pub link: Option<String>,
+    /// What apps may be placed on.
+    pub offer: Offer,
+    /// What a dyno of a size costs in a month, in US dollars, where it costs something.
+    pub usd_per_month: Option<fn(DynoSize, Architecture) -> f64>,
     /// How long a build may take.
     pub build_timeout: Duration,
     /// How long a release phase may take (Heroku: 1 hour).
@@ -72,6 +78,28 @@ pub struct Settings {
     pub rollout_wait: Duration,
     /// How often every app is looked at without a reason.
     pub sweep: Duration,
+    /// How often everything outside is listed, for what no row names any more. Where a list is many calls, rarely.
+    pub orphans: Duration,
+}
+
+/// What a platform has to place apps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// One machine of this architecture.
+    OneMachine(Architecture),
+    /// Fargate: both architectures, on demand and Spot.
+    Fargate,
+}
+
+impl Offer {
+    /// What an app is built for that says nothing.
+    #[must_use]
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Self::OneMachine(architecture) => architecture,
+            Self::Fargate => Architecture::X86,
+        }
+    }
 }
 
 impl Settings {
@@ -91,10 +119,14 @@ impl Settings {
             app_scheme: "http",
             app_port,
             rendezvous,
+            link: None,
+            offer: Offer::OneMachine(Architecture::of_this_machine()),
+            usd_per_month: None,
             build_timeout: Duration::from_secs(15 * 60),
             release_timeout: Duration::from_secs(60 * 60),
             rollout_wait: Duration::from_secs(75),
             sweep: Duration::from_secs(30),
+            orphans: Duration::from_secs(30),
         }
     }
 
@@ -119,6 +151,8 @@ pub struct Kicks {
     pub changed: Notify,
     /// Other servers of the same database want to know.
     pub others: Notify,
+    /// An app was destroyed: whoever works for one looks whether it still may.
+    pub destroyed: Notify,
 }
 
 impl Cx {
@@ -147,12 +181,23 @@ impl Cx {
 
     /// Wakes every loop; called after a change was saved.
     pub fn kick(&self) {
-        self.kick_here();
+        self.wake_loops();
         self.kicks.others.notify_one();
     }
 
-    /// Wakes every loop of this server; called after another server's change.
+    /// [`Self::kick`] after an app was destroyed: who works for it ends at once.
+    pub fn kick_destroyed(&self) {
+        self.kick();
+        self.kicks.destroyed.notify_waiters();
+    }
+
+    /// Wakes every loop of this server; called after another server's change, whatever it was.
     pub fn kick_here(&self) {
+        self.wake_loops();
+        self.kicks.destroyed.notify_waiters();
+    }
+
+    fn wake_loops(&self) {
         self.kicks.jobs.notify_one();
         self.kicks.apps.notify_one();
         self.kicks.changed.notify_waiters();
@@ -248,5 +293,17 @@ impl From<StoreError> for OpError {
             StoreError::NotFound("authorization") => Self::NotFound("authorization"),
             other => Self::Store(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_herokus() {
+        let settings = Settings::new("http://localhost", "localhost", "localhost", None, ("localhost".to_owned(), 1));
+        let Settings { build_timeout, release_timeout, rollout_wait, .. } = settings;
+        assert_eq!([build_timeout, release_timeout, rollout_wait].map(|time| time.as_secs()), [900, 3600, 75]);
     }
 }

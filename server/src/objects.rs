@@ -2,9 +2,13 @@
 //!
 //! Keys of sources are written once: what a machine has of a bucket need never be asked for again.
 
+mod fetched;
+mod incoming;
+
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -17,8 +21,13 @@ use paas_ports::{PortError, outside};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
+use fetched::is_kept;
+pub use incoming::Incoming;
+
 /// What is sent to a bucket in one part.
 const PART_BYTES: usize = 8 << 20;
+/// After how long without a write a file that was to become an object never will.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Source archives and packs.
 #[derive(Clone, Debug)]
@@ -28,6 +37,8 @@ pub struct Objects {
     root: PathBuf,
     /// Whether the objects are elsewhere.
     remote: bool,
+    /// Which files are on their way in.
+    names: incoming::Names,
 }
 
 impl Objects {
@@ -39,7 +50,12 @@ impl Objects {
         let doing = "opening the folder of objects";
         std::fs::create_dir_all(&root).map_err(|e| PortError::permanent(doing, e))?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| PortError::permanent(doing, e))?;
-        Ok(Self { store: Arc::new(store.with_automatic_cleanup(true)), root, remote: false })
+        Ok(Self {
+            store: Arc::new(store.with_automatic_cleanup(true)),
+            root,
+            remote: false,
+            names: incoming::Names::default(),
+        })
     }
 
     /// Keeps objects in a bucket. `cache` holds files that this machine works on; what an earlier process left
@@ -56,7 +72,7 @@ impl Objects {
             std::fs::create_dir_all(&cache)
         };
         make().map_err(|e| PortError::permanent("opening the folder of objects", e))?;
-        Ok(Self { store, root: cache, remote: true })
+        Ok(Self { store, root: cache, remote: true, names: incoming::Names::default() })
     }
 
     /// Whether the objects are not on this machine: others may share them.
@@ -146,7 +162,7 @@ impl Objects {
     pub async fn local(&self, key: &str) -> Result<PathBuf, PortError> {
         outside::check("Objects::local");
         let place = self.place(key);
-        if self.remote && !tokio::fs::try_exists(&place).await.unwrap_or(false) {
+        if self.remote && !is_kept(&place).await {
             self.fetch(key, &place).await?;
         }
         Ok(place)
@@ -190,6 +206,59 @@ impl Objects {
         Ok(folder)
     }
 
+    /// The names of the folders right below this one.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, PortError> {
+        outside::check("Objects::folders");
+        let found = self.store.list_with_delimiter(Some(&Path::from(folder))).await;
+        let found = found.map_err(|e| failed("listing objects", &e))?;
+        Ok(found.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect())
+    }
+
+    /// Removes files in [`Self::scratch`] whose names begin so: what was to become an object and never will.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn discard(&self, begins: &str) -> Result<(), PortError> {
+        outside::check("Objects::discard");
+        self.clear_scratch(|name, _| name.starts_with(begins)).await
+    }
+
+    /// Removes files in [`Self::scratch`] that nobody has written to for an hour: whoever did has died.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub async fn discard_abandoned(&self) -> Result<(), PortError> {
+        outside::check("Objects::discard_abandoned");
+        self.clear_scratch(|_, file| is_old(file)).await
+    }
+
+    async fn clear_scratch(&self, goes: impl Fn(&str, &std::fs::Metadata) -> bool) -> Result<(), PortError> {
+        let folder = self.scratch()?;
+        let clear = async {
+            let mut entries = tokio::fs::read_dir(&folder).await?;
+            while let Some(entry) = entries.next_entry().await? {
+                // Gone meanwhile: it became an object.
+                let Ok(file) = entry.metadata().await else { continue };
+                if entry.file_name().to_str().is_some_and(|name| goes(name, &file)) {
+                    let _ = tokio::fs::remove_file(entry.path()).await;
+                }
+            }
+            io::Result::Ok(())
+        };
+        clear.await.map_err(|e| PortError::transient("clearing the folder of incoming files", e))
+    }
+
+    /// A file on the same disk that becomes an object, for one writer at a time; `None` while there is another.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn incoming(&self, name: &str) -> Result<Option<Incoming>, PortError> {
+        Ok(self.names.claim(&self.scratch()?, name))
+    }
+
     /// Removes an object. Succeeds when there is none.
     ///
     /// # Errors
@@ -220,12 +289,19 @@ impl Objects {
         for key in self.list(folder).await? {
             self.remove(&key).await?;
         }
+        // An empty folder may be left of an object that was not moved in to its end.
+        let _ = tokio::fs::remove_dir(self.place(folder)).await;
         Ok(())
     }
 
     fn place(&self, key: &str) -> PathBuf {
         self.root.join(Path::from(key).as_ref())
     }
+}
+
+/// Whether a file was not written to or asked for within [`ABANDONED`].
+fn is_old(file: &std::fs::Metadata) -> bool {
+    file.modified().ok().and_then(|at| at.elapsed().ok()) > Some(ABANDONED)
 }
 
 /// What the store refuses is not asked for again; the rest passes.
@@ -276,6 +352,12 @@ mod tests {
         two.remove("sources/a/b.tar").await.expect("removed");
         assert!(two.local("sources/a/b.tar").await.is_err());
         assert!(one.list("sources/a").await.expect("a list").is_empty());
+        // The other one still has the file that it sent, until it is told.
+        assert_eq!(one.fetched("sources").await.expect("a list"), ["a"]);
+        assert!(two.fetched("sources").await.expect("a list").is_empty());
+        one.forget("sources/a").await.expect("forgotten");
+        one.forget("sources/a").await.expect("forgotten again");
+        assert!(one.fetched("sources").await.expect("a list").is_empty());
     }
 
     #[tokio::test]
@@ -285,11 +367,39 @@ mod tests {
         for key in ["packs/a/1", "packs/a/2", "packs/ab/3"] {
             objects.put(key, Bytes::from_static(b"x")).await.expect("put");
         }
+        let mut folders = objects.folders("packs").await.expect("a list");
+        folders.sort();
+        assert_eq!(folders, ["a", "ab"]);
         let mut keys = objects.list("packs/a").await.expect("a list");
         keys.sort();
         assert_eq!(keys, ["packs/a/1", "packs/a/2"]);
         objects.remove_all("packs/a").await.expect("removed");
         objects.remove_all("packs/a").await.expect("removed again");
         assert_eq!(objects.list("packs").await.expect("a list"), ["packs/ab/3"]);
+        assert_eq!(objects.folders("packs").await.expect("a list"), ["ab"]);
+        assert!(objects.folders("nothing").await.expect("a list").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_never_becomes_an_object_goes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = Objects::in_folder(folder.path().join("objects")).expect("objects");
+        let scratch = objects.scratch().expect("a folder");
+        let names = || {
+            let read = std::fs::read_dir(&scratch).expect("a folder").flatten();
+            let mut names: Vec<_> = read.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            names.sort();
+            names
+        };
+        for name in ["one.tar", "one-more.tar", "two.tar", "three.tar"] {
+            std::fs::write(scratch.join(name), b"x").expect("a file");
+        }
+        objects.discard("one").await.expect("removed");
+        assert_eq!(names(), ["three.tar", "two.tar"]);
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        let file = std::fs::File::options().write(true).open(scratch.join("two.tar")).expect("a file");
+        file.set_modified(long_ago).expect("its time");
+        objects.discard_abandoned().await.expect("removed");
+        assert_eq!(names(), ["three.tar"]);
     }
 }

@@ -1,12 +1,12 @@
 //! Servers that share a database tell each other what changed, so that none waits for its timer; what one of them
 //! removed goes from the disk of each.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use paas_domain::AppId;
 use paas_ports::{PortError, outside};
-use paas_store::StoreError;
+use paas_store::{Channel, StoreError};
 use tokio::sync::watch;
 
 use crate::cx::Cx;
@@ -32,7 +32,7 @@ pub async fn run(cx: Cx, who: String, mut stop: watch::Receiver<bool>) {
 async fn tell(cx: &Cx, who: &str) {
     loop {
         cx.kicks.others.notified().await;
-        if let Err(error) = cx.store.tell_others(who).await {
+        if let Err(error) = cx.store.tell(Channel::Changes, who).await {
             tracing::warn!(%error, "other servers will find by their timers what changed");
         }
     }
@@ -41,13 +41,14 @@ async fn tell(cx: &Cx, who: &str) {
 async fn hear(cx: &Cx, who: &str) {
     loop {
         let heard = async {
-            let Some(mut others) = cx.store.hear_others().await? else { return Ok(()) };
+            let Some(mut heard) = cx.store.hear(Channel::Changes).await? else { return Ok(()) };
             loop {
-                others.changed(who).await?;
-                cx.kick_here();
+                if heard.next().await?.is_none_or(|other| other != who) {
+                    cx.kick_here();
+                }
             }
         };
-        let ended: Result<(), paas_store::StoreError> = heard.await;
+        let ended: Result<(), StoreError> = heard.await;
         if let Err(error) = ended {
             tracing::warn!(%error, "other servers are not heard; listening again");
         }
@@ -65,18 +66,25 @@ async fn follow_removals(cx: &Cx) {
     }
 }
 
+/// Removes what this machine has of apps that have no row any more: their repositories, sources that it built, and what
+/// its builder keeps for them. Also files of a bucket that nobody asks for.
 async fn remove_leftovers(cx: &Cx) -> Result<(), PortError> {
-    let here = cx.repositories.all().await?;
+    cx.objects.forget_unused().await?;
+    let mut here: BTreeSet<AppId> = cx.repositories.all().await?.into_iter().collect();
+    here.extend(cx.builder.apps().await?);
+    let sources = cx.objects.fetched("sources").await?;
+    here.extend(sources.iter().filter_map(|folder| folder.parse::<AppId>().ok()));
     if here.is_empty() {
         return Ok(());
     }
-    // Read behind the list: an app's row is there before its repository.
+    // Read behind the lists: an app's row is there before anything of it.
     let known = async { cx.store.read().await?.all_app_ids().await };
     let known = known.await.map_err(|e: StoreError| PortError::transient("listing apps", e))?;
     let known: HashSet<AppId> = known.into_iter().collect();
     for app in here.iter().filter(|app| !known.contains(app)) {
         cx.builder.remove_app(app).await?;
         cx.repositories.remove(app).await?;
+        cx.objects.forget(&format!("sources/{app}")).await?;
     }
     Ok(())
 }

@@ -44,8 +44,10 @@ const STRANGERS: usize = 256;
 const AFTER_GREETING: Duration = Duration::from_millis(100);
 /// How often a dyno is asked for that is not there yet.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// How long a dyno has to end after its client left until the log says so.
+/// How long a dyno has to end by the SIGHUP after its client left, until the log says that it did not and SIGTERM follows.
 const DETACHED_AFTER: Duration = Duration::from_secs(10);
+/// How long a dyno has to end when it has closed its output and its client is gone.
+const AFTER_LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long the client's last bytes are waited for, so that closing does not cut off what it has not yet read.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -65,12 +67,15 @@ pub trait AttachLookup: Send + Sync + 'static {
     /// it was used before, or its time is over.
     async fn claim(&self, token_hash: [u8; 32]) -> Option<AttachTarget>;
 
-    /// The client came, but there was nothing to attach to: [`ATTACH_ERROR`] belongs into the app's log. The dyno
-    /// is stopped already.
+    /// Whether the dyno is over, so that nobody need wait for it: it could not be started, or it was stopped before.
+    async fn has_ended(&self, dyno: &DynoId) -> bool;
+
+    /// The client came, but its dyno did not: [`ATTACH_ERROR`] belongs into the app's log. The dyno is stopped
+    /// already. Not called for one that cannot start: why not is what the log says then.
     async fn failed(&self, dyno: &DynoId);
 
     /// The client left and the dyno did not end within ten seconds: [`DETACHED`] belongs into the app's log. The
-    /// dyno is being stopped already.
+    /// dyno is stopped next.
     async fn detached(&self, dyno: &DynoId);
 }
 
@@ -147,8 +152,14 @@ impl Rendezvous {
             Err(error) => {
                 tracing::warn!(dyno = %id, %error, "a client could not be attached to its dyno");
                 self.stop(&id).await;
-                self.lookup.failed(&id).await;
-                let _ = client.write_all(format!(" !    {ATTACH_ERROR}\n").as_bytes()).await;
+                // Why a dyno never ran its driver has told the log; to attach was not what went wrong.
+                let cause = if let PortError::Permanent { .. } = error {
+                    error.to_string()
+                } else {
+                    self.lookup.failed(&id).await;
+                    ATTACH_ERROR.to_owned()
+                };
+                let _ = turn_away(&mut client, &cause).await;
                 return close(&mut client).await;
             }
         };
@@ -157,7 +168,9 @@ impl Rendezvous {
             Err(_) => Ended::Client,
         };
         if ended == Ended::Client {
-            self.stop(&id).await;
+            if let Err(error) = self.runtime.hang_up(&id).await {
+                tracing::warn!(dyno = %id, %error, "a dyno without its client could not be told so");
+            }
             // A dyno that nobody reads from could block on its last words. What a client that only closed its
             // half would still read of them, it gets.
             let rest = async {
@@ -165,9 +178,12 @@ impl Rendezvous {
                     let _ = tokio::io::copy(&mut dyno, &mut tokio::io::sink()).await;
                 }
             };
-            if timeout(DETACHED_AFTER, rest).await.is_err() {
-                self.lookup.detached(&id).await;
+            match timeout(DETACHED_AFTER, rest).await {
+                // Nearly always it is about to end by itself.
+                Ok(()) => sleep(AFTER_LAST_WORDS).await,
+                Err(_) => self.lookup.detached(&id).await,
             }
+            self.stop(&id).await;
         }
         close(&mut client).await;
     }
@@ -178,6 +194,12 @@ impl Rendezvous {
         loop {
             match self.runtime.attach(id).await {
                 Err(error) if !may_come(&error) || Instant::now() >= until => return Err(error),
+                Err(PortError::NotFound(_)) if self.lookup.has_ended(id).await => {
+                    return Err(PortError::permanent(
+                        "attaching to the dyno",
+                        "it has ended already; its log says why",
+                    ));
+                }
                 Err(_) => sleep(ASK_AGAIN).await,
                 attached => return attached,
             }
@@ -197,6 +219,16 @@ impl Rendezvous {
 
 fn may_come(error: &PortError) -> bool {
     error.is_transient() || matches!(error, PortError::NotFound(_))
+}
+
+/// Tells a client why there is nothing to attach to, and an exit status that is no success. Two records: clients look
+/// for the status at the beginning of one.
+async fn turn_away(client: &mut TlsStream<TcpStream>, cause: &str) -> io::Result<()> {
+    let cause = cause.replace(char::is_control, " ");
+    client.write_all(format!(" !    {cause}\n").as_bytes()).await?;
+    client.flush().await?;
+    client.write_all(&exit_marker::line(1)).await?;
+    client.flush().await
 }
 
 /// Keystrokes go out at once; a peer that is gone without a word is noticed within two minutes.

@@ -4,6 +4,7 @@ mod aws;
 mod down;
 mod first;
 mod local;
+mod no_builder;
 mod platform;
 
 use std::io::{Read as _, Write as _};
@@ -13,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use paas_domain::SystemClock;
+use paas_domain::{Architecture, SystemClock};
 use paas_ports::outside;
-use paas_store::Store;
+use paas_store::{Store, Takes};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -28,6 +29,7 @@ use crate::data_folder::DataFolder;
 use crate::git::Repositories;
 use crate::local_ca::LocalCa;
 use crate::rendezvous::Rendezvous;
+use crate::servers::Me;
 
 /// Where apps run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,21 +40,36 @@ pub enum PlatformKind {
     Aws,
 }
 
+/// What a server does about builds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Builds {
+    /// It builds, besides all else.
+    #[default]
+    Yes,
+    /// It builds nothing, and needs no Docker engine.
+    No,
+    /// It builds, and does nothing else: no API, no git.
+    Only,
+}
+
 /// What `paas-server serve` is told.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// the folder in which the installation keeps its data
     #[arg(long, env = "PAAS_DATA")]
     pub data: PathBuf,
+    /// whether this server builds: yes, no (another one does), or only (AWS)
+    #[arg(long, env = "PAAS_BUILDS", value_enum, default_value = "yes")]
+    pub builds: Builds,
     /// the builder image (any with the labels of Cloud Native Buildpacks)
     #[arg(long, env = "PAAS_BUILDER")]
-    pub builder: String,
+    pub builder: Option<String>,
     /// the run image, when it is not the one that the builder names
     #[arg(long, env = "PAAS_RUN_IMAGE")]
     pub run_image: Option<String>,
     /// the folder with the static programs `launcher` and `phase`
     #[arg(long, env = "PAAS_TOOLS")]
-    pub tools: PathBuf,
+    pub tools: Option<PathBuf>,
     /// a file of certificate authorities that builds trust
     #[arg(long, env = "PAAS_CA_BUNDLE")]
     pub ca_bundle: Option<PathBuf>,
@@ -106,9 +123,21 @@ pub struct Options {
     /// seconds that a web dyno may take to listen on its port (R10)
     #[arg(long, env = "PAAS_BOOT_TIMEOUT_S", default_value_t = 60)]
     pub boot_timeout_s: u64,
+    /// the account's quota "Rules per Application Load Balancer" (AWS)
+    #[arg(long, env = "PAAS_ALB_RULES", default_value_t = 100)]
+    pub alb_rules: usize,
+    /// the account's quota "Certificates per Application Load Balancer" (AWS)
+    #[arg(long, env = "PAAS_ALB_CERTIFICATES", default_value_t = 25)]
+    pub alb_certificates: usize,
 }
 
 impl Options {
+    /// Which jobs this server takes. It builds for its own architecture.
+    fn takes(&self) -> Takes {
+        let builds = (self.builds != Builds::No).then(Architecture::of_this_machine);
+        Takes { builds, others: self.builds != Builds::Only }
+    }
+
     /// Where clients find API, git and `run`.
     pub(crate) fn settings(&self, ports: &crate::data_folder::Ports) -> crate::cx::Settings {
         let host = format!("{}:{}", self.host, ports.api);
@@ -169,6 +198,12 @@ fn log_to_stderr() {
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
+    if options.platform == PlatformKind::Local && options.builds != Builds::Yes {
+        anyhow::bail!("on one machine the server builds: --builds is for servers on AWS");
+    }
+    if options.builds != Builds::No && (options.builder.is_none() || options.tools.is_none()) {
+        anyhow::bail!("this server builds: say --builder and --tools, or --builds no");
+    }
     let data = DataFolder::open(&options.data).context("opening the data folder")?;
     let _only = data.lock().context("another server has this data folder")?;
     let key = data.master_key().context("reading the encryption key")?;
@@ -211,21 +246,32 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let owner = data.server_id().context("reading the server's id")?;
     outside::task(first::take_over(&cx, &owner)).await.context("taking over what was under way")?;
 
+    let (takes, serves) = (options.takes(), options.builds != Builds::Only);
+    let me = Me { id: owner.clone(), builds: takes.builds };
+    let servers = outside::task(crate::servers::beat(&cx, &me)).await.context("looking for other servers")?;
+    (platform.on_servers)(servers);
+
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), stop.clone()));
+    tasks.spawn(crate::servers::run(cx.clone(), me, servers, platform.on_servers, stop.clone()));
+    tasks.spawn(crate::jobs::run(cx.clone(), owner.clone(), takes, stop.clone()));
     tasks.spawn(crate::others::run(cx.clone(), owner.clone(), stop.clone()));
-    tasks.spawn(crate::reconcile::run(cx.clone(), owner.clone(), stop.clone()));
+    if serves {
+        tasks.spawn(crate::reconcile::run(cx.clone(), owner.clone(), stop.clone()));
+    }
     (platform.loops)(cx.clone(), owner, stop.clone(), &mut tasks);
 
-    let health = axum::Router::new().route("/paas/health", axum::routing::get(|| async { "ok\n" }));
-    let app = crate::api::router(cx.clone()).merge(crate::git::http::router(cx.clone())).merge(health);
+    let mut app = axum::Router::new().route("/paas/health", axum::routing::get(|| async { "ok\n" }));
+    if serves {
+        app = crate::api::router(cx.clone()).merge(crate::git::http::router(cx.clone())).merge(app);
+    }
     let https = Arc::new(ca.https_config().context("the certificate")?);
     for listener in listeners(ports.api, options.listen).await.context("the API's port")? {
         tasks.spawn(crate::listen::serve(listener, Arc::clone(&https), app.clone(), stop.clone()));
     }
     let meeting = Arc::new(ca.server_config().context("the certificate")?);
     let mut background = tokio::task::JoinSet::new();
-    for listener in listeners(ports.rendezvous, options.listen).await.context("the rendezvous' port")? {
+    let rendezvous = if serves { listeners(ports.rendezvous, options.listen).await } else { Ok(vec![]) };
+    for listener in rendezvous.context("the rendezvous' port")? {
         let rendezvous = Rendezvous::new(Arc::clone(&cx.runtime), Arc::new(AttachRows(cx.clone())));
         background.spawn(rendezvous.serve(listener, Arc::clone(&meeting)));
     }

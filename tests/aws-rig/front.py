@@ -5,13 +5,14 @@
 Each argument is a local port and the listener's port behind it; `/tls` speaks TLS there, and a listener on 443 without it takes the
 requests as if TLS had been taken off before (X-Forwarded-Proto says https). The balancer is chosen as DNS would: the record of the
 host name, wildcards too, names a balancer; without one 421, in TLS the handshake ends. `tls.py` picks the certificate.
-Rules by priority (host, path, method, header, query), forward (also weighted), redirect, fixed response; round robin over the healthy
+Rules by priority (host, path, method, header, query, source address), forward (also weighted), redirect, fixed response; round robin over the healthy
 targets, over all when every one is unhealthy, 503 without any, 502 when refused or reset, 504 after 60 s; keep-alive to clients, one
 connection per request to the target; websockets; AWSALB cookie where the group is sticky. A redirect to 80 or 443 names the local
 port that stands for it. GET /_front gives counters.
 """
 import asyncio
 import fnmatch
+import ipaddress
 import itertools
 import json
 import random
@@ -53,7 +54,7 @@ def balancer_for(host):
     return next((lb for lb in STATE["balancers"].values() if lb["dns"].lower() == name), None)
 
 
-def holds(cond, method, host, path, query, headers):
+def holds(cond, method, host, path, query, headers, peer):
     typed = next((v for k, v in cond.items() if k.endswith("Config")), None) or {}
     values, field = cond.get("Values") or typed.get("Values", []), cond["Field"]
 
@@ -69,7 +70,9 @@ def holds(cond, method, host, path, query, headers):
         return like(headers.get(typed.get("HttpHeaderName", "").lower(), ""), str.lower)
     if field == "query-string":
         return any(f"{v.get('Key', '')}={v['Value']}" in query.split("&") for v in values)
-    return True
+    if field == "source-ip":
+        return any(ipaddress.ip_address(peer) in ipaddress.ip_network(v) for v in values)
+    return False            # one that AWS has and this door does not know
 
 
 def reply(code, body="", kind="text/html", extra="", close=False):
@@ -137,7 +140,7 @@ async def serve_one(r, w, listener):
     method, target, _ = first.split(" ", 2)
     path, _, query = target.partition("?")
     host = headers.get("host", "").rsplit(":", 1)[0].lower()
-    scheme = "https" if listener == "443" else "http"
+    scheme, peer = "https" if listener == "443" else "http", w.get_extra_info("peername")[0]
 
     async def answer(data, drop=False):
         count(data[9:12].decode())
@@ -150,7 +153,7 @@ async def serve_one(r, w, listener):
     if found is None:
         return await answer(reply(421, f"no DNS record or listener for {host}"))
     rule = next(x for x in found["rules"] if x["Priority"] == "default"
-                or all(holds(c, method, host, path, query, headers) for c in x["Conditions"]))
+                or all(holds(c, method, host, path, query, headers, peer) for c in x["Conditions"]))
     action = rule["Actions"][-1]
     if action["Type"] == "fixed-response":
         f = action["FixedResponseConfig"]

@@ -1,10 +1,13 @@
 """ELBv2's refusals and quotas, and what stock ministack loses: weighted forwards and additional certificates.
 
 PriorityInUse, TooManyRules (100 per balancer), TooManyUniqueTargetGroupsPerLoadBalancer (100), TargetGroupAssociationLimit (a group on
-two balancers), TooManyTargetGroups (more than 5 in a forward), more than 5 condition values, priority above 50000, DuplicateListener,
+two balancers), TooManyTargetGroups (more than 5 in a forward), more than 5 condition values, host names that a condition does not
+take (over 128 characters, no dot, anything but letters behind the last one), the source 255.255.255.255/32, priority above 50000, DuplicateListener,
 ResourceInUse for a group that a rule names, CertificateNotFound, UnsupportedCertificate for one that is not issued,
 TooManyCertificates (25). Codes are from AWS's API reference; the texts are approximate.
 """
+import ipaddress
+import re
 import threading
 from xml.sax.saxutils import escape
 
@@ -89,12 +92,33 @@ def used_elsewhere(group, balancer):
     return any(group in groups_in(r["Actions"]) for r in alb._rules.values() if r["ListenerArn"] not in mine)
 
 
+def bad_condition(condition):
+    """What AWS says of a condition's values; None when it takes them."""
+    for value in condition["Values"]:
+        if condition["Field"] == "host-header":
+            if len(value) > 128:
+                return f"Condition value '{value}' must be at most 128 characters"
+            if not re.fullmatch(r"[A-Za-z0-9*?_.-]*\.[A-Za-z*?]+", value):
+                return f"Condition value '{value}' contains a character that is not valid"
+        if condition["Field"] == "source-ip":
+            try:
+                ipaddress.ip_network(value)
+            except ValueError:
+                return f"Condition value '{value}' is not a valid CIDR block"
+            if value == "255.255.255.255/32":
+                return f"Condition value '{value}' is not supported"
+    return None
+
+
 def check_rule(params, listener_arn, rule=None):
     priority = alb._p(params, "Priority")
     if priority and not 1 <= int(priority) <= 50000:
         return alb._error("ValidationError", "Priority must be between 1 and 50000")
-    if sum(len(c["Values"]) for c in alb._parse_conditions(params)) > 5:
+    conditions = alb._parse_conditions(params)
+    if sum(len(c["Values"]) for c in conditions) > 5:
         return alb._error("ValidationError", "A rule can only have '5' condition values")
+    if said := next(filter(None, map(bad_condition, conditions)), None):
+        return alb._error("ValidationError", said)
     listener = alb._listeners.get(listener_arn)
     if not listener:
         return None

@@ -1,9 +1,10 @@
 """ECS's refusals that stock ministack does not have.
 
 A group on no balancer; unknown clusters; Fargate's combinations of CPU and memory; awsvpc without a network; a service that is still
-draining or is gone; an unknown task definition in UpdateService; more than 10 tasks in RunTask, 10 services or 100 tasks in a
+draining or is gone; an unknown task definition in UpdateService; more than 10 tasks or 8,192 characters of overrides in RunTask, 10 services or 100 tasks in a
 Describe. clientToken of RunTask gives the same tasks again. Codes are from AWS's API reference; the texts are approximate.
 """
+import json
 import threading
 
 from ministack.services import alb, ecs
@@ -47,6 +48,8 @@ def register(data):
 def run(data):
     if int(data.get("count") or 1) > 10:
         return refuse("InvalidParameterException", "count should be less than or equal to 10")
+    if len(json.dumps(data.get("overrides") or {})) > 8192:
+        return refuse("InvalidParameterException", "Container Overrides length must be at most 8192")
     if error := no_cluster(data) or no_network(data):
         return error
     token = data.get("clientToken")
@@ -55,7 +58,7 @@ def run(data):
         if key in RUNS:
             return RUNS[key]
         answer = STOCK["RunTask"](data)
-        if key and answer[0] == 200:
+        if key and answer[0] == 200 and json.loads(answer[2])["tasks"]:
             RUNS[key] = answer
         return answer
 

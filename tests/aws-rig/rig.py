@@ -5,6 +5,7 @@
 FOLDER/env has the addresses once everything answers (also every RIG_* setting is read from the environment, see README.md); FOLDER/*.log
 what the programs say. Runs until SIGTERM: then the emulator is reset, which removes its containers, before it is stopped.
 """
+import ipaddress
 import os
 import pathlib
 import shlex
@@ -43,7 +44,9 @@ def free_ports(count, bridge):
 def bridge_address():
     """The address of docker's own bridge, or none when it is not on this machine."""
     try:
-        wanted = os.environ.get("RIG_BRIDGE") or docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+        config = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]
+        # An engine that has made its bridge itself, at its first start on a machine, tells only the network: the address is its first.
+        wanted = os.environ.get("RIG_BRIDGE") or config.get("Gateway") or str(next(ipaddress.ip_network(config["Subnet"]).hosts()))
         with socket.socket() as s:
             s.bind((wanted, 0))
         return wanted

@@ -8,6 +8,7 @@ import time
 
 from ministack.services import ecs
 
+import capacity
 import health
 import targets
 from shared import replace
@@ -31,7 +32,7 @@ def run(data):
     data = dict(data, group=data.get("group") or f"family:{family}")
     if data.get("_deploymentId"):
         data = dict(data, startedBy=data["_deploymentId"])
-    return stock_run(data)
+    return capacity.placed(data, stock_run)
 
 
 def tasks_of(service):
@@ -53,7 +54,7 @@ def complete(cluster, key, expected_deployment_id=None):
     primary = service and ecs._primary_deployment(service)
     if primary and primary.get("rolloutState") == "IN_PROGRESS" and service.get("desiredCount"):
         new = [t for t in tasks_of(service) if t.get("_deployment_id") == primary["id"]]
-        if not all(serves(service, t) for t in new):
+        if "_unplaced" in service or not all(serves(service, t) for t in new):
             return None                                            # `turn` asks again
     return stock_complete(cluster, key, expected_deployment_id)
 
@@ -78,6 +79,7 @@ def failed(service, task):
 
 def turn(cluster, key, service):
     """One look at a service, several times a second."""
+    capacity.again(cluster, key, service)
     for task in tasks_of(service):
         if why := failed(service, task):
             by_scheduler({"cluster": cluster, "task": task["taskArn"], "reason": why})

@@ -4,6 +4,7 @@ GET /            balancers with their rules and certificates, target states, DNS
 GET /objects?WORD  what on the account mentions this word: see inventory.py
 PUT /rates       {"RunTask": [20, 100]}: see rates.py
 PUT /elsewhere   {"www.example.test": "target", "gone.example.test": null}: what name servers of other people say
+PUT /capacity    {"CLUSTER": {"FARGATE": "Capacity is unavailable at this time."}}: see capacity.py
 PUT /limits      {"rules": 20, "groups": 20, "certificates": 5}: see listeners.py
 """
 import http.server
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from ministack.services import acm, alb, route53
 
+import capacity
 import inventory
 import listeners
 import rates
@@ -73,6 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         given = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if self.path == "/rates":
             rates.set_rates(given)
+        elif self.path == "/capacity":
+            capacity.FULL.update(given)
         elif self.path == "/limits":
             listeners.LIMITS.update(given)
         elif self.path == "/elsewhere":

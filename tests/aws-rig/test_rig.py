@@ -6,9 +6,12 @@ import json
 import os
 import random
 import socket
+import socketserver
 import ssl
+import threading
 import time
 import unittest
+import urllib.error
 import urllib.request
 
 import boto3
@@ -150,6 +153,28 @@ class Tasks(Rig):
                 return False
         self.assertTrue(until(answer))
 
+    def test_without_room_nothing_starts_and_the_service_says_why(self):
+        def put(full):
+            urllib.request.urlopen(urllib.request.Request(setting("PAAS_TEST_AWS_STATE") + "/capacity", method="PUT",
+                                                          data=json.dumps({self.name: full}).encode()))
+
+        def said():
+            return [e["message"] for e in self.described()["events"] if "unable to place" in e["message"] or "started" in e["message"]]
+        put({"FARGATE": "Capacity is unavailable at this time."})
+        self.addCleanup(put, {})
+        definition = self.define()
+        network = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+        run = self.ecs.run_task(cluster=self.name, taskDefinition=definition, launchType="FARGATE", networkConfiguration=network)
+        self.assertEqual((run["tasks"], run["failures"][0]["reason"]), ([], "Capacity is unavailable at this time."))
+        self.service(definition, launchType="FARGATE")
+        self.assertIn("Reason: Capacity is unavailable at this time. For more", until(said)[0])
+        time.sleep(2)
+        self.assertEqual(len(said()), 1)
+        self.assertEqual(self.described()["deployments"][0]["rolloutState"], "IN_PROGRESS")
+        put({})
+        self.assertTrue(until(self.task))
+        self.assertIn("has started 1 tasks", said()[0])
+
     def test_what_fargate_does_not_have_is_refused(self):
         for field, value in (("memory", "4096"), ("cpu", "300")):
             size = {"cpu": "256", "memory": "512", field: value}
@@ -204,6 +229,95 @@ class Certificates(Rig):
         self.refuses("ResourceInUseException", acm.delete_certificate, CertificateArn=second)
         elb.remove_listener_certificates(ListenerArn=arn, Certificates=[{"CertificateArn": second}])
         acm.delete_certificate(CertificateArn=second)
+
+
+class Rules(Rig):
+    """What the listeners take, and what the front door makes of it. The targets are in this process."""
+    def setUp(self):
+        super().setUp()
+        self.elb, (self.vpc, _, self.lb) = self.client("elbv2"), self.balancer()
+        self.listener = self.elb.create_listener(LoadBalancerArn=self.lb["LoadBalancerArn"], Port=80, Protocol="HTTP", DefaultActions=[
+            self.says("404", "nobody")])["Listeners"][0]["ListenerArn"]
+        self.zone(f"{self.name}.test", A=(f"*.{self.name}.test", self.lb["DNSName"]))
+        self.host = f"hello.{self.name}.test"
+
+    def says(self, status, text):
+        return {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": status, "MessageBody": text, "ContentType": "text/plain"}}
+
+    def rule(self, priority, action, **conditions):
+        fields = {"host": ("host-header", "HostHeaderConfig"), "source": ("source-ip", "SourceIpConfig")}
+        return self.elb.create_rule(ListenerArn=self.listener, Priority=priority, Actions=[action], Conditions=[
+            {"Field": fields[kind][0], fields[kind][1]: {"Values": [value]}} for kind, value in conditions.items()])
+
+    def asked(self):
+        front = setting("PAAS_TEST_AWS_FRONT")
+        try:
+            return urllib.request.urlopen(urllib.request.Request(front, headers={"Host": self.host}), timeout=5).read().decode()
+        except urllib.error.HTTPError as e:
+            return e.read().decode()
+
+    def test_a_source_decides(self):
+        self.rule(1, self.says("200", "from nowhere"), host=self.host, source="192.0.2.1/32")
+        self.rule(2, self.says("200", "from here"), host=self.host, source="127.0.0.0/8")
+        self.rule(3, self.says("200", "from anywhere"), host=self.host)
+        self.assertTrue(until(lambda: self.asked() == "from here"), self.asked())
+
+    def test_conditions_that_aws_does_not_take_are_refused(self):
+        page = self.says("200", "hi")
+        for bad in ({"source": "255.255.255.255/32"}, {"source": "everybody"}, {"host": "a" * 117 + ".example.com"},
+                    {"host": "localhost"}, {"host": "example.xn--p1ai"}, {"host": "example.c0m"}, {"host": "a:80.example.com"}):
+            self.refuses("ValidationError", self.rule, priority=1, action=page, **bad)
+        rule = self.rule(1, page, host="*.xn--bcher-kva.example")["Rules"][0]["RuleArn"]
+        self.refuses("ValidationError", self.elb.modify_rule, RuleArn=rule, Conditions=[
+            {"Field": "source-ip", "SourceIpConfig": {"Values": ["255.255.255.255/32"]}}])
+
+    def test_a_websocket_is_carried_both_ways(self):
+        served = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo)
+        served.daemon_threads = True
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        self.addCleanup(served.server_close)
+        self.addCleanup(served.shutdown)
+        group = self.elb.create_target_group(Name=self.name, Protocol="HTTP", Port=5000, VpcId=self.vpc, TargetType="ip",
+                                             HealthCheckIntervalSeconds=5, HealthCheckTimeoutSeconds=2)["TargetGroups"][0]["TargetGroupArn"]
+        self.rule(1, {"Type": "forward", "TargetGroupArn": group}, host=self.host)
+        self.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": "127.0.0.1", "Port": served.server_address[1]}])
+        self.assertTrue(until(lambda: self.asked() == "an echo"), self.asked())
+        port = int(setting("PAAS_TEST_AWS_FRONT").rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as s, s.makefile("rb") as answer:
+            s.sendall((f"GET /chat HTTP/1.1\r\nHost: {self.host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n").encode())
+            head = []
+            while line := answer.readline().strip():
+                head.append(line.decode().lower())
+            self.assertIn("101", head[0])
+            self.assertIn("seen: http websocket dghlihnhbxbszsbub25jzq==", head)
+            for text in (b"\x81\x85maskhello", b"\0" * 70000):
+                s.sendall(text)
+                self.assertEqual(answer.read(len(text)), text)
+            # Silence does not end it, and an ordinary request is answered beside it.
+            time.sleep(1)
+            self.assertEqual(self.asked(), "an echo")
+            s.sendall(b"bye")
+            self.assertEqual(answer.read(3), b"bye")
+            s.shutdown(socket.SHUT_WR)
+            self.assertEqual(answer.read(), b"", "the end comes through")
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Says what it is, or sends back every byte that comes behind an upgrade."""
+    def handle(self):
+        head = {}
+        self.rfile.readline()
+        while line := self.rfile.readline().strip():
+            name, _, value = line.decode("latin1").partition(":")
+            head[name.lower()] = value.strip()
+        if "upgrade" not in head:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nan echo")
+            return
+        seen = f"{head['x-forwarded-proto']} {head['upgrade']} {head['sec-websocket-key']}"
+        self.wfile.write(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSeen: {seen}\r\n\r\n".encode())
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
 
 
 class Faults(Rig):

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use paas_domain::{AppId, Clock, ManualClock, SystemClock, Timestamp};
+use paas_domain::{AppId, Architecture, Clock, ManualClock, SystemClock, Timestamp};
 use paas_ports::fake::builder::{FakeBuilder, FakeBuilds};
 use paas_ports::fake::ingress::{FakeIngress, FakeRoutes};
 use paas_ports::fake::log_store::{FakeLogStore, FakeLogWorld, FakeOutputStore};
@@ -19,11 +19,12 @@ use paas_ports::fake::registry::{FakeImages, FakeRegistry};
 use paas_ports::fake::runtime::{FakeDynos, FakeRuntime, FakeTiming};
 use paas_ports::{Registry, outside};
 use paas_server::crash_point::CrashPoints;
-use paas_server::cx::{Cx, Kicks, Parts, Settings};
+use paas_server::cx::{Cx, Kicks, Offer, Parts, Settings};
 use paas_server::git::Repositories;
 use paas_server::objects::Objects;
+use paas_server::servers::Me;
 use paas_server::token::{token_hash, token_hint};
-use paas_store::{NewAuthorization, Store};
+use paas_store::{NewAuthorization, Store, Takes};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 
 pub use self::http::{Answer, Ask};
 use self::schema::check_facts;
+use crate::core_world::TAKES;
 use crate::database::{Database, Dump, files};
 
 /// After so long without an answer a request is said to hang. How long one may take is for its test to say.
@@ -75,15 +77,20 @@ impl ApiWorld {
     /// A server whose rows nobody works on: what an answer changed stays as it is.
     pub async fn still(database: Database) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp(1_795_446_245_123)));
-        Self::start(database, Some(clock)).await
+        Self::start(database, Some(clock), None).await
     }
 
     /// A server with its jobs and its reconciliation.
     pub async fn live(database: Database) -> Self {
-        Self::start(database, None).await
+        Self::start(database, None, None).await
     }
 
-    async fn start(database: Database, still: Option<Arc<ManualClock>>) -> Self {
+    /// The same on a platform that has a choice of where to run apps.
+    pub async fn live_on(database: Database, offer: Offer) -> Self {
+        Self::start(database, None, Some(offer)).await
+    }
+
+    async fn start(database: Database, still: Option<Arc<ManualClock>>, offer: Option<Offer>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -111,6 +118,11 @@ impl ApiWorld {
         let host = format!("127.0.0.1:{}", address.port());
         let mut settings =
             Settings::new(&format!("http://{host}"), &host, "localhost", Some(80), ("localhost".to_owned(), 5002));
+        settings.offer = offer.unwrap_or(settings.offer);
+        if settings.offer == Offer::Fargate {
+            settings.usd_per_month =
+                Some(|_, architecture| if architecture == Architecture::Arm { 14.416 } else { 18.02 });
+        }
         settings.sweep = Duration::from_millis(200);
         settings.rollout_wait = Duration::from_secs(5);
         let install = {
@@ -148,11 +160,29 @@ impl ApiWorld {
         let router = paas_server::api::router(cx.clone());
         tasks.spawn(paas_server::listen::serve(listener, tls, router, stopped.clone()));
         if still.is_none() {
-            tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
+            tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), TAKES, stopped.clone()));
             tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped));
             tasks.spawn(kick(cx.clone(), changes));
         }
         Self { database, clock: still, cx, address, dev, other, dynos, routes, builds, stop, tasks, folder }
+    }
+
+    /// Another server comes that builds for this architecture, and does nothing else.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn add_builder(&self, architecture: Architecture) {
+        let me = Me { id: format!("builder-{architecture}"), builds: Some(architecture) };
+        outside::task(async {
+            // As another process would, whatever the database.
+            let mut uow = self.cx.begin().await.expect("a transaction");
+            uow.put_server(&me.id, me.builds, self.cx.now()).await.expect("put");
+            uow.save().await.expect("saved");
+        })
+        .await;
+        let takes = Takes { builds: me.builds, others: false };
+        // It ends when the server does.
+        tokio::spawn(paas_server::jobs::run(self.cx.clone(), me.id, takes, self.stop.subscribe()));
     }
 
     /// Ends the server and clears away its rows.

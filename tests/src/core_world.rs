@@ -4,9 +4,10 @@
 //! [`Outside::start`] puts a server's loops on it; [`Core::crash`] drops them wherever they are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use paas_domain::{AppName, Clock, SystemClock};
+use paas_domain::{AppName, Architecture, Clock, SystemClock, Timestamp};
 use paas_ports::fake::builder::{FakeBuilder, FakeBuilds};
 use paas_ports::fake::ingress::{FakeIngress, FakeRoutes};
 use paas_ports::fake::log_store::{FakeLogStore, FakeLogWorld, FakeOutputStore};
@@ -17,9 +18,26 @@ use paas_server::crash_point::CrashPoints;
 use paas_server::cx::{Cx, Kicks, Parts, Settings};
 use paas_server::git::Repositories;
 use paas_server::objects::Objects;
-use paas_store::{Account, AppScope, MasterKey, Store};
+use paas_store::{Account, AppScope, MasterKey, Store, Takes};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+
+/// The machine's clock, which a test may set forward.
+#[derive(Debug, Default)]
+pub struct AheadClock(AtomicI64);
+
+impl AheadClock {
+    /// Sets it forward.
+    pub fn advance_s(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for AheadClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus_s(self.0.load(Ordering::SeqCst))
+    }
+}
 
 /// What outlives a server.
 pub struct Outside {
@@ -45,6 +63,8 @@ pub struct Core {
     tasks: JoinSet<()>,
 }
 
+/// A server that does everything.
+pub const TAKES: Takes = Takes { builds: Some(Architecture::X86), others: true };
 /// The key of every database in tests.
 const KEY: [u8; 32] = [7; 32];
 
@@ -55,7 +75,15 @@ impl Outside {
     /// When there is no temporary folder.
     #[must_use]
     pub fn new() -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::at(Arc::new(SystemClock))
+    }
+
+    /// An empty world with its own time.
+    ///
+    /// # Panics
+    /// When there is no temporary folder.
+    #[must_use]
+    pub fn at(clock: Arc<dyn Clock>) -> Self {
         let timing = FakeTiming {
             boot_timeout: Duration::from_millis(300),
             stop_grace: Duration::from_millis(40),
@@ -63,7 +91,7 @@ impl Outside {
         };
         Self {
             folder: memory_folder(),
-            dynos: FakeDynos::with_timing(Arc::clone(&clock), timing),
+            dynos: FakeDynos::with_timing(clock.clone(), timing),
             routes: FakeRoutes::new(),
             images: FakeImages::new(),
             builds: FakeBuilds::new(),
@@ -80,7 +108,7 @@ impl Outside {
         let (cx, changes) = self.open(crash_points).await;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), stopped.clone()));
+        tasks.spawn(paas_server::jobs::run(cx.clone(), "test".to_owned(), TAKES, stopped.clone()));
         tasks.spawn(paas_server::reconcile::run(cx.clone(), "test".to_owned(), stopped.clone()));
         tasks.spawn(kick(cx.clone(), changes, stopped));
         Core { cx, stop, tasks }
@@ -111,6 +139,7 @@ impl Outside {
         let mut settings =
             Settings::new("http://localhost:1", "localhost:1", "localhost", None, ("localhost".to_owned(), 2));
         settings.sweep = Duration::from_millis(200);
+        settings.orphans = settings.sweep;
         settings.rollout_wait = Duration::from_secs(5);
         let install = outside::task(async {
             let mut uow = store.begin().await.expect("a transaction");
@@ -126,7 +155,7 @@ impl Outside {
         .await;
         let cx = Cx::new(Parts {
             store,
-            clock: Arc::clone(&self.clock),
+            clock: self.clock.clone(),
             install,
             runtime: Arc::new(runtime),
             ingress,

@@ -8,5 +8,6 @@ pub mod engine;
 pub mod invariants;
 pub mod platform;
 pub mod router;
+pub mod shown;
 pub mod story_builder;
 pub mod traffic;

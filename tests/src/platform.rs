@@ -12,6 +12,7 @@ mod kind;
 mod line;
 mod owner;
 mod repository;
+mod second;
 mod shell;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use kind::Kind;
 pub use line::Line;
 pub use owner::Owner;
 pub use repository::Repository;
+pub use second::Second;
 pub use shell::{Ran, Running};
 
 /// How long the server may take to answer after its start.
@@ -195,6 +197,15 @@ impl Platform {
         self.folder.path().join("home")
     }
 
+    /// The URL of the server's database.
+    #[must_use]
+    pub fn database_url(&self) -> String {
+        match &self.account {
+            None => format!("sqlite:{}", self.data().join("paas.db").display()),
+            Some(account) => account.database_url().to_owned(),
+        }
+    }
+
     /// The variables that `paas-server env` prints, with the home folder's.
     #[must_use]
     pub fn vars(&self) -> &BTreeMap<String, String> {
@@ -216,9 +227,7 @@ impl Platform {
     /// When the server has not written them.
     #[must_use]
     pub fn port(&self, which: &str) -> u16 {
-        let bytes = std::fs::read(self.data().join("ports.json")).expect("the ports");
-        let ports: serde_json::Value = serde_json::from_slice(&bytes).expect("the ports are JSON");
-        u16::try_from(ports[which].as_u64().expect("a port")).expect("a port")
+        port_in(&self.data(), which)
     }
 
     /// What the server has logged.
@@ -238,8 +247,40 @@ impl Platform {
     pub fn start_server(&self, vars: &[(&str, &str)]) {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(server.is_none(), "the server runs already");
-        let log = File::options().create(true).append(true).open(self.server_log_path()).expect("a log file");
-        let mut command = self.server_command("serve");
+        *server = Some(self.spawn_server(&self.data(), &self.server_log_path(), vars));
+    }
+
+    /// Starts a server that will end by itself, perhaps before it answers.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn start_server_to_end(&self, vars: &[(&str, &str)]) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(server.is_none(), "the server runs already");
+        *server = Some(self.begin_server(&self.data(), &self.server_log_path(), vars));
+    }
+
+    /// A server on this data folder that answers.
+    fn spawn_server(&self, data: &Path, log: &Path, vars: &[(&str, &str)]) -> Child {
+        let mut child = self.begin_server(data, log, vars);
+        let since = Instant::now();
+        loop {
+            let pinged = self.server_command("ping", data).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if pinged.expect("paas-server starts").success() {
+                return child;
+            }
+            let ended = child.try_wait().expect("the server can be asked");
+            if ended.is_some() || since.elapsed() >= READY_WITHIN {
+                let _ = child.kill();
+                panic!("no server: {ended:?}\n{}", std::fs::read_to_string(log).unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn begin_server(&self, data: &Path, log: &Path, vars: &[(&str, &str)]) -> Child {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut command = self.server_command("serve", data);
         command
             .args(["--builder", &self.parts.builder, "--run-image", &self.parts.run, "--tools", &self.parts.tools])
             .args(["--ca-bundle", &self.parts.ca_bundle])
@@ -248,29 +289,19 @@ impl Platform {
             .envs(self.server_vars.iter().map(|(name, value)| (name, value)))
             .envs(vars.iter().copied())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log);
+            .stdout(file.try_clone().expect("a second handle"))
+            .stderr(file);
         if let Ok(socket) = std::env::var("PAAS_TEST_DOCKER") {
             command.args(["--docker-socket", &socket]);
         }
-        let mut child = command.spawn().expect("paas-server starts");
-        let since = Instant::now();
-        loop {
-            let pinged = self.server_command("ping").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            if pinged.expect("paas-server starts").success() {
-                break;
-            }
-            let ended = child.try_wait().expect("the server can be asked");
-            assert!(ended.is_none() && since.elapsed() < READY_WITHIN, "no server: {ended:?}\n{}", self.server_log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        *server = Some(child);
+        command.spawn().expect("paas-server starts")
     }
 
-    /// `paas-server <command> --data <this platform's>`, without any variable that a caller has for another one.
-    fn server_command(&self, command: &str) -> Command {
+    /// `paas-server <command> --data <a folder of this platform>`, without any variable that a caller has for another
+    /// one.
+    fn server_command(&self, command: &str, data: &Path) -> Command {
         let mut program = self.program_of_server();
-        program.arg(command).arg("--data").arg(self.data());
+        program.arg(command).arg("--data").arg(data);
         program
     }
 
@@ -286,7 +317,8 @@ impl Platform {
     }
 
     fn read_vars(&self) -> BTreeMap<String, String> {
-        let printed = self.server_command("env").arg("--programs").arg(&self.programs).output().expect("env runs");
+        let printed =
+            self.server_command("env", &self.data()).arg("--programs").arg(&self.programs).output().expect("env runs");
         assert!(printed.status.success(), "env: {}", String::from_utf8_lossy(&printed.stderr));
         // As a user does: a shell reads it.
         let mut shell = Command::new("sh");
@@ -388,7 +420,7 @@ impl Platform {
         if std::mem::replace(&mut self.down, true) {
             return;
         }
-        let done = self.server_command("down").output();
+        let done = self.server_command("down", &self.data()).output();
         let child = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut child) = child {
             // `down` ended it, or else it is ended here.
@@ -416,6 +448,13 @@ impl Drop for Platform {
             docker::remove_everything(install.trim());
         }
     }
+}
+
+/// One of the ports of the server that has this data folder.
+fn port_in(data: &Path, which: &str) -> u16 {
+    let bytes = std::fs::read(data.join("ports.json")).expect("the ports");
+    let ports: serde_json::Value = serde_json::from_slice(&bytes).expect("the ports are JSON");
+    u16::try_from(ports[which].as_u64().expect("a port")).expect("a port")
 }
 
 /// The folder with `paas-server` and `paas`: cargo puts them one above its test programs.

@@ -41,6 +41,26 @@ pub struct TestApp {
     pub host: String,
 }
 
+impl TestApp {
+    /// Its route: released, without anything special.
+    ///
+    /// # Panics
+    /// When its host is none.
+    #[must_use]
+    pub fn route(&self, generation: i64) -> Route {
+        Route {
+            app: self.id.clone(),
+            app_name: "example-app".parse().expect("a name"),
+            generation: Generation(generation),
+            hosts: vec![self.host.parse().expect("a host name")],
+            attachment: Some(self.pool.clone()),
+            released: true,
+            maintenance: false,
+            session_affinity: false,
+        }
+    }
+}
+
 impl Rig {
     /// A router with Heroku's limits.
     pub async fn start() -> Self {
@@ -119,15 +139,7 @@ impl Rig {
 
     /// Publishes the app's route, changed somehow.
     pub async fn publish(&self, app: &TestApp, generation: i64, change: impl FnOnce(&mut Route)) {
-        let mut route = Route {
-            app: app.id.clone(),
-            app_name: "example-app".parse().expect("a name"),
-            generation: Generation(generation),
-            hosts: vec![app.host.parse().expect("a host name")],
-            attachment: Some(app.pool.clone()),
-            released: true,
-            maintenance: false,
-        };
+        let mut route = app.route(generation);
         change(&mut route);
         self.client().publish(&route).await.expect("published");
     }

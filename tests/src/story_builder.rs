@@ -129,6 +129,13 @@ impl StoryBuilder {
         }
     }
 
+    /// With this CA bundle for its builds.
+    #[must_use]
+    pub fn with_ca_bundle(mut self, bundle: PathBuf) -> Self {
+        self.ca_bundle = Some(bundle);
+        self
+    }
+
     /// A driver; each is as new as after a restart of the server.
     pub fn driver(&self) -> DockerBuilder {
         let settings = BuilderSettings {
@@ -154,8 +161,23 @@ impl StoryBuilder {
     /// # Panics
     /// When it cannot be written.
     pub fn source(&self, files: &[(&str, &str)]) -> PathBuf {
+        self.source_with_links(files, &[])
+    }
+
+    /// A source tar of these files, and of links by their targets.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn source_with_links(&self, files: &[(&str, &str)], links: &[(&str, &str)]) -> PathBuf {
         let path = self.folder.path().join(format!("{}.tar", BuildId::new()));
         let mut tar = tar::Builder::new(std::fs::File::create(&path).expect("a file"));
+        for (name, target) in links {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            tar.append_link(&mut header, name, target).expect("a link");
+        }
         for (name, text) in files {
             let mut header = tar::Header::new_gnu();
             header.set_mode(0o644);

@@ -1,4 +1,4 @@
-//! Kill -9 of the server at every durable step, on Docker, with traffic on another app.
+//! Kill -9 of the server at every durable step, on each platform, with traffic on another app.
 //!
 //! At each step the server kills itself before the effect, and again between the effect and the transaction that
 //! writes its result. It is started again, and what was asked for is asked for again; in the end there is exactly
@@ -11,17 +11,24 @@ use std::time::{Duration, Instant};
 use paas_server::crash_point::Side;
 use paas_server::jobs::{BuildStep, ReleasePhaseStep};
 use paas_server::reconcile::PassStep;
-use paas_tests::invariants::docker::Eyes;
+use paas_tests::invariants::eyes::Eyes;
 use paas_tests::invariants::{Look, Promised, Promises, check};
-use paas_tests::platform::{Method, Platform, Repository, until};
+use paas_tests::on_each_platform;
+use paas_tests::platform::{Kind, Method, Platform, Repository, until};
+
+on_each_platform!(a_kill_at_every_step_loses_nothing);
 
 /// A config var's value that may be seen nowhere.
 const CANARY: &str = "c4n4ry-7d1e5-do-not-tell";
 /// Perl that counts its lines, under a word that each start has for itself.
 const COUNT: &str = "my $run = join '-', $$, time, int rand 1e9; print \"run $run count $_ of 3\\n\" for 1 .. 3;\n";
-const SOON: Duration = Duration::from_secs(40);
 /// Requests per second on the app that nothing is done to.
 const RATE: u32 = 50;
+
+/// How long it may take from a kill until all is as it was asked for.
+fn soon(platform: &Platform) -> Duration {
+    platform.soon() * 2
+}
 
 /// What makes the server come to a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,10 @@ enum Deed {
     Push,
     /// A push of a new commit whose release phase fails.
     PushInVain,
+    /// A push of a new commit whose image goes from the engine before its release phase.
+    PushLost,
+    /// `releases:retry` of that.
+    RetryLost,
     /// `config:set` on an app with a release phase.
     SetConfig,
     /// `run:detached`.
@@ -44,9 +55,11 @@ enum Deed {
 
 /// Every step of the platform and what leads to it. A step that is new in one of the enums is here by itself, and
 /// does not compile where it needs a deed of its own.
-fn steps() -> Vec<(&'static str, Deed)> {
-    let build = BuildStep::ALL.iter().map(|step| (step.as_str(), Deed::Push));
-    let phase = ReleasePhaseStep::ALL.iter().map(|step| (step.as_str(), Deed::SetConfig));
+fn steps(kind: Kind) -> Vec<(&'static str, Deed)> {
+    let build = BuildStep::ALL.iter().filter(|step| **step != BuildStep::GiveUp);
+    let build = build.map(|step| (step.as_str(), Deed::Push));
+    let phase = ReleasePhaseStep::ALL.iter().filter(|step| **step != ReleasePhaseStep::GiveUp);
+    let phase = phase.map(|step| (step.as_str(), Deed::SetConfig));
     let pass = PassStep::ALL.iter().map(|step| {
         let deed = match step {
             PassStep::Place | PassStep::Publish | PassStep::Ensure | PassStep::Write => Deed::Push,
@@ -57,9 +70,24 @@ fn steps() -> Vec<(&'static str, Deed)> {
         };
         (step.as_str(), deed)
     });
-    let in_vain = std::iter::once((BuildStep::Promote.as_str(), Deed::PushInVain));
-    // First: a change of config behind it would carry its code on.
-    in_vain.chain(build).chain(phase).chain(pass).collect()
+    // First: a change of config behind them would carry their code on.
+    let mut steps = vec![(BuildStep::Promote.as_str(), Deed::PushInVain)];
+    if kind == Kind::Local {
+        // ECR keeps what it has: there the jobs that give up are crashed on the fakes of its drivers.
+        steps.push((BuildStep::GiveUp.as_str(), Deed::PushLost));
+        steps.push((ReleasePhaseStep::GiveUp.as_str(), Deed::RetryLost));
+    }
+    steps.extend(build.chain(phase).chain(pass));
+    steps
+}
+
+/// Where the server kills itself at the step of this number. On AWS, where everything takes several times as long, once at each step,
+/// on either side by turns; crashes on the fakes of its drivers are on both.
+fn sides(kind: Kind, number: usize) -> Vec<Side> {
+    match kind {
+        Kind::Local => Side::ALL.to_vec(),
+        Kind::Aws => vec![Side::ALL[number % 2]],
+    }
 }
 
 /// The app that everything is done to.
@@ -72,9 +100,8 @@ struct Victim<'a> {
     round: usize,
 }
 
-#[test]
-fn a_kill_at_every_step_loses_nothing() {
-    let platform = Platform::default();
+fn a_kill_at_every_step_loses_nothing(kind: Kind) {
+    let platform = Platform::on(kind);
     let plan = platform.home().join("crash-at");
     platform.kill_server();
     let crashing = [("PAAS_CRASH_AT", plan.to_str().expect("a path"))];
@@ -100,8 +127,8 @@ fn a_kill_at_every_step_loses_nothing() {
     std::thread::scope(|threads| {
         let running = threads.spawn(|| traffic.run(&platform));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for (step, deed) in steps() {
-                for side in Side::ALL {
+            for (number, (step, deed)) in steps(kind).into_iter().enumerate() {
+                for side in sides(kind, number) {
                     let since = Instant::now();
                     let crash = Crash { at: format!("{step}:{}", side.as_str()), plan: &plan, crashing: &crashing };
                     victim.suffer(deed, &crash);
@@ -164,10 +191,15 @@ impl Crash<'_> {
         std::fs::write(self.plan, &self.at).expect("a plan");
     }
 
+    /// The server has killed itself there.
+    fn ended(&self, platform: &Platform) {
+        platform.server_ended(soon(platform));
+        assert!(!self.plan.exists(), "the server ended elsewhere than at {}", self.at);
+    }
+
     /// The server has killed itself there; starts it again.
     fn happened(&self, platform: &Platform) {
-        platform.server_ended(SOON);
-        assert!(!self.plan.exists(), "the server ended elsewhere than at {}", self.at);
+        self.ended(platform);
         platform.start_server(self.crashing);
     }
 }
@@ -215,7 +247,7 @@ impl<'a> Victim<'a> {
             if violations.is_empty() {
                 break;
             }
-            assert!(since.elapsed() < SOON, "at rest behind {}: {violations:#?}", crash.at);
+            assert!(since.elapsed() < soon(self.platform), "at rest behind {}: {violations:#?}", crash.at);
             std::thread::sleep(Duration::from_millis(100));
         }
         if let Some(promised) = self.promises.living(&self.name) {
@@ -227,6 +259,8 @@ impl<'a> Victim<'a> {
         match deed {
             Deed::Push => self.push(Some(crash)),
             Deed::PushInVain => self.push_in_vain(crash),
+            Deed::PushLost => self.push_lost(crash),
+            Deed::RetryLost => self.retry_lost(crash),
             Deed::SetConfig => self.set_config(crash),
             Deed::Run => self.run(crash),
             Deed::Stop => self.stop(crash),
@@ -261,9 +295,7 @@ impl<'a> Victim<'a> {
     }
 
     fn push_in_vain(&mut self, crash: &Crash<'_>) {
-        let before = self.eyes.look(&self.promises);
-        let scope = self.eyes.scope(&self.name);
-        self.promised().untouched = before.standing(scope.id());
+        self.is_to_stay();
         let tip = self.app.git("ls-remote aws refs/heads/main").done().stdout;
         self.app.write("release.pl", &format!("$| = 1;\n{COUNT}exit 3;\n"));
         let (_, commit) = self.change();
@@ -276,8 +308,64 @@ impl<'a> Victim<'a> {
         self.app.write("release.pl", &format!("$| = 1;\n{COUNT}"));
     }
 
+    /// What serves is to serve on, whatever comes of what is done next.
+    fn is_to_stay(&mut self) {
+        let before = self.eyes.look(&self.promises);
+        let scope = self.eyes.scope(&self.name);
+        self.promised().untouched = before.standing(scope.id());
+    }
+
+    /// The server dies before the release phase, and meanwhile somebody removes the image: the job gives up.
+    fn push_lost(&mut self, crash: &Crash<'_>) {
+        let id = self.platform.app_id(&self.name);
+        self.is_to_stay();
+        let tip = self.app.git("ls-remote aws refs/heads/main").done().stdout;
+        let kept = self.platform.images_of(&id);
+        let (_, commit) = self.change();
+        let at = format!("{}:{}", BuildStep::RunReleasePhase.as_str(), Side::BeforeEffect.as_str());
+        let earlier = Crash { at, ..*crash };
+        earlier.arm();
+        self.app.push();
+        earlier.ended(self.platform);
+        let lost: Vec<String> =
+            self.platform.images_of(&id).into_iter().filter(|image| !kept.contains(image)).collect();
+        assert_eq!(lost.len(), 1, "the commit's image: {lost:?}");
+        self.platform.remove_image(&lost[0]);
+        crash.arm();
+        // Its job gives up as soon as the server runs.
+        self.platform.start_server_to_end(crash.crashing);
+        self.killed(crash);
+        self.declined_release(&format!("Deploy {}", &commit[..8]));
+        self.promised().push_declined(&commit);
+        assert_eq!(self.app.git("ls-remote aws refs/heads/main").done().stdout, tip, "the branch stays");
+    }
+
+    /// The code of the release that failed last, whose image is gone, is asked for again.
+    fn retry_lost(&mut self, crash: &Crash<'_>) {
+        self.is_to_stay();
+        let releases = self.platform.releases(&self.name);
+        let failed = releases.iter().rfind(|release| release["status"] == "failed").expect("a failed release");
+        let description = format!("Retry {}", self.round);
+        let body = serde_json::json!({"slug": failed["slug"]["id"], "description": description});
+        self.round += 1;
+        crash.arm();
+        let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/releases", self.name), Some(&body));
+        self.killed(crash);
+        self.declined_release(&description);
+    }
+
+    /// Waits until the release of this description has failed; there is one.
+    fn declined_release(&self, description: &str) {
+        until("the release has failed", soon(self.platform), || {
+            let releases = self.platform.releases(&self.name);
+            let of_it: Vec<_> = releases.iter().filter(|release| release["description"] == *description).collect();
+            assert!(of_it.len() == 1, "{description}: {releases:#?}");
+            (of_it[0]["status"] == "failed").then_some(())
+        });
+    }
+
     fn is_released_once(&self, commit: &str, text: &str) {
-        self.platform.serves(&self.name, text, SOON);
+        self.platform.serves(&self.name, text, soon(self.platform));
         let deploy = format!("Deploy {}", &commit[..8]);
         let releases = self.platform.releases(&self.name);
         let of_commit: Vec<_> = releases.iter().filter(|release| release["description"] == deploy.as_str()).collect();
@@ -302,7 +390,7 @@ impl<'a> Victim<'a> {
             self.promised().config.insert("GREETING".to_owned(), Some(greeting.clone()));
         }
         self.looks(crash);
-        self.platform.serves(&self.name, &format!("GREETING={greeting}"), SOON);
+        self.platform.serves(&self.name, &format!("GREETING={greeting}"), soon(self.platform));
         let releases = self.platform.releases(&self.name);
         assert_eq!(releases.len(), before + 1);
         assert_eq!(releases[before]["status"], "succeeded");
@@ -325,7 +413,7 @@ impl<'a> Victim<'a> {
         self.looks(crash);
         let said = |lines: &str| lines.lines().filter(|line| line.ends_with(&format!(": said {word}"))).count();
         let logs = || self.app.paas(&format!("logs -n 1500 -a {}", self.name)).done().stdout;
-        until("the one-off dyno ran", SOON, || (said(&logs()) > 0).then_some(()));
+        until("the one-off dyno ran", soon(self.platform), || (said(&logs()) > 0).then_some(()));
         std::thread::sleep(Duration::from_secs(1));
         assert_eq!(said(&logs()), 1, "a one-off dyno runs once");
     }
@@ -342,13 +430,13 @@ impl<'a> Victim<'a> {
         let dyno = self.platform.api(Method::Post, &format!("/apps/{}/dynos", self.name), Some(&body)).json();
         self.accepted(&dyno, false);
         let dyno = dyno["name"].as_str().expect("a dyno").to_owned();
-        until("the one-off dyno is up", SOON, || {
+        until("the one-off dyno is up", soon(self.platform), || {
             self.platform.dynos(&self.name, "run", "up").iter().any(|up| up["name"] == dyno.as_str()).then_some(())
         });
         crash.arm();
         let _ = self.platform.try_api(Method::Post, &format!("/apps/{}/dynos/{dyno}/actions/stop", self.name), None);
         self.killed(crash);
-        until("the one-off dyno is gone", SOON, || {
+        until("the one-off dyno is gone", soon(self.platform), || {
             let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
             (!dynos.contains(&dyno)).then_some(())
         });
@@ -363,7 +451,7 @@ impl<'a> Victim<'a> {
         self.platform.are_up(&self.name, "worker", 1);
         self.app.write("Procfile", procfile);
         self.push(Some(crash));
-        until("no worker is left", SOON, || {
+        until("no worker is left", soon(self.platform), || {
             let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
             (!dynos.contains("worker.")).then_some(())
         });

@@ -115,6 +115,14 @@ fn an_app_lives(kind: Kind) {
     rolled.tells("To undo, run: heroku rollback v5");
     until("the rollback serves", soon, || platform.get("hello").body.ends_with("GREETING=\n").then_some(()));
 
+    let feature = "http-session-affinity";
+    app.heroku("features").done().says("=== App Features hello").says(&format!("[ ] {feature}"));
+    let enabling = format!("Enabling {feature} for hello...");
+    app.heroku(&format!("features:enable {feature}")).done().tells(&format!("{enabling} done"));
+    app.heroku(&format!("features:enable {feature}")).exits(1).tells("is already enabled.");
+    app.heroku(&format!("features:info {feature}")).done().says("Enabled:     true");
+    app.heroku(&format!("features:disable {feature}")).done().tells(&format!("Disabling {feature} for hello... done"));
+
     app.heroku("maintenance:on").done().tells("Enabling maintenance mode for hello... done");
     until("the maintenance page", soon, || (platform.get("hello").status == 503).then_some(()));
     app.heroku("maintenance").done().says("on");

@@ -8,11 +8,17 @@ const CNB_LAUNCHER: &str = "/cnb/lifecycle/launcher";
 /// Shells in the order that we look for them, for images no buildpack has made.
 const SHELLS: [&str; 4] = ["/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh"];
 
+/// Scripts of the app's own that set variables for its dynos, as on Heroku; the folder is below the app's, where dynos start.
+const PROFILE_D: &str = ".profile.d";
+/// Runs them in the shell that the command line is for.
+const RUN_PROFILES: &str =
+    "for profile in .profile.d/*.sh; do [ -r \"$profile\" ] && . \"$profile\"; done; unset profile\n";
+
 /// The words to execute.
 ///
 /// `args` are from someone who runs the image by hand and need no shell; else `command` is the dyno's command
 /// line. The builder's launcher gets it as one word, which makes it a script of a shell that has the
-/// buildpacks' environment, `.profile.d` and `.profile`.
+/// buildpacks' environment and has run the app's `.profile`; the scripts of its `.profile.d` come before the line itself.
 ///
 /// # Errors
 /// When there is nothing to run, or a command line but no shell.
@@ -29,7 +35,8 @@ pub(crate) fn argv(
     let command = command.filter(|c| !c.is_empty()).ok_or("nothing to run: PAAS_COMMAND is not set")?;
     if let Some(launcher) = launcher {
         // `--` alone would mean "no shell" to the builder's launcher.
-        let script = if command == "--" { "exec --".into() } else { command };
+        let mut script = if exists(Path::new(PROFILE_D)) { OsString::from(RUN_PROFILES) } else { OsString::new() };
+        script.push(if command == "--" { "exec --".into() } else { command });
         return Ok(vec![launcher, script]);
     }
     let shell = SHELLS.iter().find(|shell| exists(Path::new(shell)));
@@ -49,6 +56,12 @@ mod tests {
     fn the_builders_launcher_gets_the_line_as_one_word() {
         let seen = words(argv(vec![], Some("a --port $PORT && b".into()), |p| p == Path::new(CNB_LAUNCHER)));
         assert_eq!(seen, [CNB_LAUNCHER, "a --port $PORT && b"]);
+    }
+
+    #[test]
+    fn an_apps_own_scripts_come_before_its_line() {
+        let seen = words(argv(vec![], Some("serve".into()), |_| true));
+        assert_eq!(seen, [CNB_LAUNCHER.to_owned(), format!("{RUN_PROFILES}serve")]);
     }
 
     #[test]

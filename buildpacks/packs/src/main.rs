@@ -10,6 +10,7 @@ mod concurrency;
 mod failure;
 mod go;
 mod layer;
+mod manifest;
 mod nodejs;
 mod output;
 mod procfile;

@@ -1,7 +1,5 @@
 //! `paas/procfile`: the process types that an app's Procfile declares.
 
-use std::fs;
-
 use libcnb::build::{BuildContext, BuildResult, BuildResultBuilder};
 use libcnb::data::launch::{LaunchBuilder, Process, ProcessBuilder, ProcessType};
 use libcnb::detect::{DetectContext, DetectResult, DetectResultBuilder};
@@ -10,6 +8,10 @@ use libcnb::{Buildpack, Error};
 use paas_domain::Procfile;
 
 use crate::failure::{self, Failure};
+use crate::manifest;
+
+/// The file's name.
+pub(crate) const FILE: &str = "Procfile";
 
 /// The buildpack.
 pub(crate) struct ProcfilePack;
@@ -20,7 +22,7 @@ impl Buildpack for ProcfilePack {
     type Error = Failure;
 
     fn detect(&self, context: DetectContext<Self>) -> libcnb::Result<DetectResult, Failure> {
-        if context.app_dir.join("Procfile").is_file() {
+        if manifest::has(&context.app_dir, FILE) {
             DetectResultBuilder::pass().build()
         } else {
             DetectResultBuilder::fail().build()
@@ -28,8 +30,7 @@ impl Buildpack for ProcfilePack {
     }
 
     fn build(&self, context: BuildContext<Self>) -> libcnb::Result<BuildResult, Failure> {
-        let file = context.app_dir.join("Procfile");
-        let bytes = fs::read(&file).map_err(|e| Failure::io("reading", &file, &e))?;
+        let bytes = manifest::read(&context.app_dir, FILE)?.unwrap_or_default();
         let launch = LaunchBuilder::new().processes(processes(&bytes)?).build();
         BuildResultBuilder::new().launch(launch).build()
     }

@@ -129,6 +129,69 @@ fn maintenance_on_and_off() {
 }
 
 #[test]
+fn features_are_listed_and_switched() {
+    let (stub, paas) = hello();
+    let feature = |enabled: bool| {
+        json!({"created_at": AT, "description": "Keeps clients", "display_name": "HTTP Session Affinity",
+            "doc_url": "https://devcenter.heroku.com/x", "enabled": enabled, "feedback_email": "ada@example.com", "id": ID,
+            "name": "http-session-affinity", "state": "general", "updated_at": AT})
+    };
+    let (list, one) = ("GET /apps/hello/features", "GET /apps/hello/features/http-session-affinity");
+    let patch = "PATCH /apps/hello/features/http-session-affinity";
+    stub.answers(list, json!([feature(false)])).answers(list, json!([feature(true)]));
+    stub.answers(one, feature(false)).answers(one, feature(true));
+    stub.answers(patch, feature(true));
+    paas.run("features -a hello").shows("=== App Features hello\n\n[ ] http-session-affinity  Keeps clients\n", "");
+    let enabling = "Enabling http-session-affinity for hello...";
+    paas.run("features:enable http-session-affinity -a hello").shows("", &format!("{enabling} done\n"));
+    assert_eq!(stub.sent(patch), json!({"enabled": true}));
+    paas.run("features:enable http-session-affinity -a hello")
+        .fails(1, &format!("{enabling} !\n ▸    http-session-affinity is already enabled.\n"));
+    paas.run("features -a hello").shows("=== App Features hello\n\n[+] http-session-affinity  Keeps clients\n", "");
+    paas.run("features:info http-session-affinity -a hello").shows(
+        "=== http-session-affinity\n\nDescription: Keeps clients\nDocs:        https://devcenter.heroku.com/x\n\
+         Enabled:     true\n",
+        "",
+    );
+    paas.run("features:disable http-session-affinity -a hello")
+        .shows("", "Disabling http-session-affinity for hello... done\n");
+    assert_eq!(stub.sent(patch), json!({"enabled": false}));
+    assert!(paas.run("features --json -a hello").out.contains("\"enabled\": true"));
+}
+
+#[test]
+fn placement_is_shown_and_changed() {
+    let (stub, paas) = hello();
+    let path = "/paas/apps/hello/placement";
+    stub.answers(&format!("GET {path}"), json!({"architecture": "x86_64", "capacity": "on_demand"}));
+    paas.run("placement -a hello").shows("=== hello Placement\n\nArchitecture: x86_64\nCapacity:     on_demand\n", "");
+    assert_eq!(
+        paas.run("placement --json -a hello").out,
+        "{\n  \"architecture\": \"x86_64\",\n  \"capacity\": \"on_demand\"\n}\n"
+    );
+    let patch = format!("PATCH {path}");
+    stub.answers(&patch, json!({"architecture": "arm64", "capacity": "spot"}));
+    paas.run("placement:set --architecture arm64 --capacity spot -a hello")
+        .shows("The next push is built for arm64.\n", "Changing the placement of hello... done, spot on arm64\n");
+    assert_eq!(stub.sent(&patch), json!({"architecture": "arm64", "capacity": "spot"}));
+    paas.run("placement:set --capacity on-demand -a hello")
+        .shows("", "Changing the placement of hello... done, spot on arm64\n");
+    assert_eq!(stub.sent(&patch), json!({"capacity": "on_demand"}));
+    paas.run("placement:set -a hello")
+        .fails(2, " ▸    Say what to change: --architecture or --capacity\n ▸    See more help with --help\n");
+    stub.forget(&patch);
+    stub.on(
+        &patch,
+        Answer::error(422, "invalid_params", "This platform is one machine, and runs apps on x86_64 only."),
+    );
+    paas.run("placement:set --architecture arm64 -a hello").fails(
+        2,
+        "Changing the placement of hello... !\n ▸    This platform is one machine, and runs apps on x86_64 only.\n ▸\n \
+         ▸    Error ID: invalid_params\n",
+    );
+}
+
+#[test]
 fn what_is_to_be_done_for_a_certificate_is_shown() {
     let (stub, paas) = hello();
     let (mut pending, mut ok) = (domain("www.example.com", "custom"), domain("example.org", "custom"));

@@ -1,6 +1,6 @@
-//! `dyno-size`: Heroku's names and what they mean here. Nothing costs anything.
+//! `dyno-size`: Heroku's names and what they mean here. On one's own machine nothing costs anything.
 
-use paas_domain::DynoSize;
+use paas_domain::{Architecture, DynoSize};
 use paas_proto as proto;
 use serde_json::{Value, json};
 
@@ -8,18 +8,20 @@ use super::answer::{Answer, Reply};
 use super::call::{Call, Caller, OnApp};
 use super::error::ApiError;
 use super::fixed_id::fixed_id;
+use crate::cx::Cx;
 
-pub(crate) async fn list(_: Call<Caller>) -> Reply {
-    Answer::ok(&DynoSize::ALL.map(show))
+pub(crate) async fn list(call: Call<Caller>) -> Reply {
+    Answer::ok(&all(&call.cx, call.cx.settings.offer.architecture()))
 }
 
-pub(crate) async fn list_of_app(_: Call<OnApp>) -> Reply {
-    Answer::ok(&DynoSize::ALL.map(show))
+pub(crate) async fn list_of_app(call: Call<OnApp>) -> Reply {
+    let architecture = call.app().architecture.unwrap_or_else(|| call.cx.settings.offer.architecture());
+    Answer::ok(&all(&call.cx, architecture))
 }
 
 pub(crate) async fn info(call: Call<Caller>) -> Reply {
     let size = find(call.path("size")).ok_or_else(|| ApiError::not_found("dyno_size"))?;
-    Answer::ok(&show(size))
+    Answer::ok(&show(&call.cx, size, call.cx.settings.offer.architecture()))
 }
 
 /// A size by name, in any case, or by id.
@@ -36,11 +38,13 @@ fn id(size: DynoSize) -> String {
     fixed_id(&format!("dyno-size:{size}"))
 }
 
-fn show(size: DynoSize) -> Value {
+/// A size as it is for an app of this architecture. Its cost is what the platform's provider takes, as far as known.
+fn show(cx: &Cx, size: DynoSize, architecture: Architecture) -> Value {
+    let usd = cx.settings.usd_per_month.map(|price| price(size, architecture));
     json!({
-        "architecture": std::env::consts::ARCH,
+        "architecture": architecture,
         "compute": size.cpu_share(),
-        "cost": null,
+        "cost": usd.map(|usd| json!({"cents": (usd * 100.0).round() as u64, "unit": "month"})),
         "dedicated": false,
         "generation": generation(),
         "id": id(size),
@@ -49,6 +53,10 @@ fn show(size: DynoSize) -> Value {
         "precise_dyno_units": 0.0,
         "private_space_only": false,
     })
+}
+
+fn all(cx: &Cx, architecture: Architecture) -> Vec<Value> {
+    DynoSize::ALL.into_iter().map(|size| show(cx, size, architecture)).collect()
 }
 
 /// Heroku's platform generation that clients should treat this one as.

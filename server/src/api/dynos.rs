@@ -15,7 +15,10 @@ use super::params::Params;
 use super::{apps, dyno_sizes, formation};
 use crate::ops::restart_dynos::{Which, restart_dynos, stop_dynos};
 use crate::ops::run_dyno::{RunRequest, run_dyno};
+use crate::ops::set_config::is_reserved;
 
+/// The longest time to live of a one-off dyno: Heroku's, a day.
+const MAX_TIME_TO_LIVE_S: u64 = 86_400;
 /// The most bytes of environment that a one-off dyno's request adds.
 const MAX_ENV_BYTES: usize = 32 * 1024;
 
@@ -53,13 +56,15 @@ pub(crate) async fn create(call: Call<OnApp>) -> Reply {
     // `type` says which process type's size and name Heroku takes; a one-off dyno of ours is always run.N, so that
     // it is never taken for one of the formation.
     params.parsed::<ProcessType>("type")?;
-    params.number("time_to_live", 1, 604_800)?;
     let request = RunRequest {
         command: params.required_text("command")?.to_owned(),
         env: env(params)?,
         attach,
         tty: attach && !params.boolean("force_no_tty")?.unwrap_or(false),
         size,
+        time_to_live_s: params
+            .number("time_to_live", 1, MAX_TIME_TO_LIVE_S)?
+            .and_then(|seconds| u32::try_from(seconds).ok()),
         process_type: None,
     };
     let (dyno, token) = run_dyno(cx, call.scope(), call.account(), request).await?;
@@ -76,8 +81,7 @@ fn env(params: &Params) -> Result<ConfigVars, ApiError> {
     let mut vars = ConfigVars::new();
     for name in names {
         let key: EnvKey = name.parse().map_err(|error| params.invalid("env", &format!("has a bad name: {error}")))?;
-        let ours = ["HEROKU_", "PAAS_", "__"].iter().any(|prefix| name.starts_with(prefix));
-        if ours || ["PORT", "DYNO"].contains(&name.as_str()) {
+        if is_reserved(&name) {
             return Err(params.invalid("env", &format!("can't set {name}: the platform does")));
         }
         let Some(value) = env.number_or_text(&name)? else { continue };

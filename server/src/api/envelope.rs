@@ -1,5 +1,5 @@
-//! What every request and answer has in common: `Request-Id`, one log line, no panic beyond here, the guard of
-//! rule 1, and headers that keep browsers from guessing.
+//! What every request and answer has in common: `Request-Id`, one log line, no panic beyond here, the guard against
+//! calls outside in a transaction, and headers that keep browsers from guessing.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;

@@ -40,6 +40,9 @@ pub(crate) async fn batch_update(call: Call<OnApp>) -> Reply {
     for params in call.params.required_objects("updates", MAX_UPDATES)? {
         let process_type = process_type(params.required_text("type")?, &params)?;
         find(&lines, process_type.as_str())?;
+        if updates.iter().any(|known: &FormationUpdate| known.process_type == process_type) {
+            return Err(params.invalid("type", &format!("is there twice: {process_type}")));
+        }
         updates.push(update_of(process_type, &params)?);
     }
     let lines = scale_formation(&call.cx, call.scope(), call.account(), &updates).await?;

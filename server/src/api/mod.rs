@@ -32,6 +32,7 @@ mod outputs;
 mod paging;
 mod params;
 mod pipelines;
+mod placement;
 mod rate_limit;
 mod regions;
 mod releases;

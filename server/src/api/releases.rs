@@ -25,11 +25,12 @@ const ATTRIBUTES: [Attribute<Release>; 2] = [
 
 pub(crate) async fn list(call: Call<OnApp>) -> Reply {
     let mut uow = call.cx.store.read().await?;
+    let app = uow.app(call.scope()).await?;
     let mut page = page(&call.headers, uow.releases(call.scope()).await?, &ATTRIBUTES)?;
     let mut users = Users::default();
     let mut shown = Vec::with_capacity(page.items.len());
     for release in std::mem::take(&mut page.items) {
-        let release = show(&mut uow, &call.cx, call.scope(), call.app(), &release, &mut users).await?;
+        let release = show(&mut uow, &call.cx, call.scope(), &app, &release, &mut users).await?;
         shown.push(serde_json::to_value(release).map_err(ApiError::internal)?);
     }
     page.answer(shown)
@@ -38,9 +39,10 @@ pub(crate) async fn list(call: Call<OnApp>) -> Reply {
 /// By id, number or `v11`.
 pub(crate) async fn info(call: Call<OnApp>) -> Reply {
     let mut uow = call.cx.store.read().await?;
+    let app = uow.app(call.scope()).await?;
     let release = find_release(&mut uow, call.scope(), call.path("release")).await?;
     let release = release.ok_or_else(|| ApiError::not_found("release"))?;
-    Answer::ok(&show(&mut uow, &call.cx, call.scope(), call.app(), &release, &mut Users::default()).await?)
+    Answer::ok(&show(&mut uow, &call.cx, call.scope(), &app, &release, &mut Users::default()).await?)
 }
 
 /// A rollback names a `release`, a retry the `slug` of one.
@@ -77,6 +79,7 @@ impl Users {
     }
 }
 
+/// A release as clients see it. `app` is of the same moment: which of the releases is the current one stands in it.
 async fn show(
     uow: &mut Uow,
     cx: &Cx,

@@ -13,8 +13,8 @@ use super::auth::Access;
 use super::call::{Bearer, Call, Caller, OnApp};
 use super::{
     account, addons, apps, buildpacks, builds, certificates, collaborators, config_vars, domains, dyno_sizes, dynos,
-    features, formation, log_drains, log_sessions, oauth, outputs, pipelines, regions, releases, slugs, sources,
-    stacks, teams,
+    features, formation, log_drains, log_sessions, oauth, outputs, pipelines, placement, regions, releases, slugs,
+    sources, stacks, teams,
 };
 
 /// Who may use a route.
@@ -208,9 +208,9 @@ pub(crate) fn routes() -> Vec<Route> {
         app(POST, "/apps/{app}/collaborators", Write, collaborators::refuse),
         app(GET, "/apps/{app}/collaborators/{collaborator}", Read, collaborators::info),
         app(DELETE, "/apps/{app}/collaborators/{collaborator}", Write, collaborators::delete),
-        app(GET, "/apps/{app}/features", Read, features::none),
-        app(GET, "/apps/{app}/features/{feature}", Read, features::no_app_feature),
-        app(PATCH, "/apps/{app}/features/{feature}", Write, features::no_app_feature),
+        app(GET, "/apps/{app}/features", Read, features::list),
+        app(GET, "/apps/{app}/features/{feature}", Read, features::info),
+        app(PATCH, "/apps/{app}/features/{feature}", Write, features::update),
 
         account(GET, "/addons", Read, addons::none),
         account(GET, "/addons/{addon}", Read, addons::no_addon),
@@ -235,6 +235,10 @@ pub(crate) fn routes() -> Vec<Route> {
         account(GET, "/enterprise-accounts", Read, teams::none),
         account(GET, "/spaces", Read, teams::none),
         account(GET, "/spaces/{space}", Read, teams::no_space),
+
+        // What Heroku has no word for.
+        app(GET, "/paas/apps/{app}/placement", Read, placement::info),
+        app(PATCH, "/paas/apps/{app}/placement", Write, placement::update),
     ]
 }
 
@@ -254,7 +258,8 @@ mod tests {
                 Some(Access::Global) | None => {}
                 Some(_) => assert!(reading == (method == Method::GET) || harmless, "{method} {path}"),
             }
-            assert_eq!(path.starts_with("/apps/{app}"), matches!(permission, Permission::App(_)), "{method} {path}");
+            let on_app = path.strip_prefix("/paas").unwrap_or(path).starts_with("/apps/{app}");
+            assert_eq!(on_app, matches!(permission, Permission::App(_)), "{method} {path}");
             let protected = matches!(access, Some(Access::ReadProtected | Access::WriteProtected));
             assert_eq!(path.ends_with("config-vars"), protected, "{method} {path}");
             assert_eq!(path.ends_with("{token}"), permission == Permission::Capability, "{method} {path}");

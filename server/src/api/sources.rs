@@ -43,23 +43,19 @@ pub(crate) async fn upload(mut call: Call<Bearer>) -> Reply {
     let cx = &call.cx;
     let gone = || ApiError::forbidden("This URL is not, or no longer, good.");
     let source = source_by_token(cx, call.path("token")).await?.ok_or_else(gone)?;
+    let conflict = |why: &str| ApiError::new(StatusCode::CONFLICT, "conflict", why);
     if source.uploaded {
-        return Err(ApiError::new(StatusCode::CONFLICT, "conflict", "The source was uploaded already."));
+        return Err(conflict("The source was uploaded already."));
     }
     let length = call.header(header::CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_UPLOAD) {
         return Err(ApiError::too_large("512 MiB"));
     }
-    let file = cx.objects.scratch()?.join(format!("{}-{}", source.id, uuid::Uuid::new_v4()));
+    // Before its first byte: a token is worth one archive on our disk, however many bring one.
+    let file = cx.objects.incoming(&source.id)?.ok_or_else(|| conflict("The source is being uploaded."))?;
     let body = call.granted.upload.take().unwrap_or_default();
-    let kept = match receive(body, &file).await {
-        Ok(()) => keep_upload(cx, &source, &file).await.map_err(ApiError::from),
-        Err(error) => Err(error),
-    };
-    if kept.is_err() {
-        let _ = tokio::fs::remove_file(&file).await;
-    }
-    kept?;
+    receive(body, file.path()).await?;
+    keep_upload(cx, &source, file.path()).await?;
     Answer::nothing()
 }
 

@@ -4,6 +4,7 @@
 //! nothing behind. `proc-receive` hands the push to the server, writes what the server says to the side band, and
 //! gives git the outcome. Both are plain programs: no runtime, no threads, gone when their push is gone.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -110,16 +111,26 @@ fn check(repository: &Repository, old: &str, new: &str, name: &RefName) -> Resul
         return Err(vec!["Push rejected: the commit has no files.".to_owned()]);
     }
     let before = Oid::from_str(old).and_then(|id| repository.find_commit(id)).and_then(|commit| commit.tree()).ok();
-    let max_file = std::env::var(wire::MAX_FILE_VARIABLE).ok().and_then(|text| text.parse().ok());
-    let mut walk = Walk { repository, odb: repository.odb().map_err(unreadable)?, max_file, at: Vec::new() };
-    match walk.obstacle(&tree, before.as_ref()).map_err(unreadable)? {
-        None => Ok(()),
-        Some(Obstacle::Submodule) => Err(vec![
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let mut walk = Walk {
+        repository,
+        odb: repository.odb().map_err(unreadable)?,
+        max_file: number(wire::MAX_FILE_VARIABLE),
+        max_entries: number(wire::MAX_ENTRIES_VARIABLE),
+        walked: HashMap::new(),
+        at: Vec::new(),
+    };
+    match walk.tree(&tree, before.as_ref()).map_err(unreadable)? {
+        Walked::Entries(_) => Ok(()),
+        Walked::Blocked(Obstacle::TooMany(most)) => {
+            Err(vec![format!("Push rejected: the commit has more than {most} files and folders.")])
+        }
+        Walked::Blocked(Obstacle::Submodule) => Err(vec![
             "Push rejected: the commit has a git submodule, and submodules are not supported here.".to_owned(),
             format!("Put the files of {} into the repository itself, or install them", shown(&walk.at)),
             "as a dependency with your language's package manager.".to_owned(),
         ]),
-        Some(Obstacle::LargeFile(most)) => {
+        Walked::Blocked(Obstacle::LargeFile(most)) => {
             Err(vec![format!("Push rejected: {} is larger than {} MB.", shown(&walk.at), most >> 20)])
         }
     }
@@ -129,26 +140,35 @@ fn check(repository: &Repository, old: &str, new: &str, name: &RefName) -> Resul
 enum Obstacle {
     Submodule,
     LargeFile(u64),
+    TooMany(u64),
 }
 
-/// A walk through a tree, into those folders only that are not as they were.
+/// What a tree came to.
+enum Walked {
+    /// Nothing is in the way, and so many files and folders would be written for it.
+    Entries(u64),
+    Blocked(Obstacle),
+}
+
+/// A walk through a tree, into those folders only that are not as they were, and into each of them once: ten folders
+/// that each name the next one ten times stand for 10^10 files.
 struct Walk<'a> {
     repository: &'a Repository,
     odb: Odb<'a>,
     max_file: Option<u64>,
+    max_entries: Option<u64>,
+    /// The folders that nothing is in the way of, with how much was new in them.
+    walked: HashMap<Oid, u64>,
     /// Where the walk is, or stopped.
     at: Vec<u8>,
 }
 
 impl Walk<'_> {
-    fn obstacle(
-        &mut self,
-        tree: &git2::Tree<'_>,
-        before: Option<&git2::Tree<'_>>,
-    ) -> Result<Option<Obstacle>, git2::Error> {
+    fn tree(&mut self, tree: &git2::Tree<'_>, before: Option<&git2::Tree<'_>>) -> Result<Walked, git2::Error> {
         if self.at.iter().filter(|b| **b == b'/').count() > MAX_DEPTH {
             return Err(git2::Error::from_str("folders are nested too deep"));
         }
+        let mut entries = 0_u64;
         for entry in tree {
             let was = before.and_then(|before| before.get_name_bytes(entry.name_bytes()));
             if was.as_ref().is_some_and(|was| was.id() == entry.id() && was.filemode() == entry.filemode()) {
@@ -156,24 +176,38 @@ impl Walk<'_> {
             }
             let length = self.at.len();
             self.at.extend_from_slice(entry.name_bytes());
+            entries = entries.saturating_add(1);
             match (entry.filemode(), self.max_file) {
-                (0o160_000, _) => return Ok(Some(Obstacle::Submodule)),
-                (0o040_000, _) => {
-                    let inner = self.repository.find_tree(entry.id())?;
-                    let was = was.and_then(|was| self.repository.find_tree(was.id()).ok());
-                    self.at.push(b'/');
-                    if let Some(found) = self.obstacle(&inner, was.as_ref())? {
-                        return Ok(Some(found));
-                    }
-                }
+                (0o160_000, _) => return Ok(Walked::Blocked(Obstacle::Submodule)),
+                (0o040_000, _) => match self.folder(entry.id(), was.map(|was| was.id()))? {
+                    Walked::Entries(below) => entries = entries.saturating_add(below),
+                    blocked @ Walked::Blocked(_) => return Ok(blocked),
+                },
                 (_, Some(most)) if self.odb.read_header(entry.id())?.0 as u64 > most => {
-                    return Ok(Some(Obstacle::LargeFile(most)));
+                    return Ok(Walked::Blocked(Obstacle::LargeFile(most)));
                 }
                 _ => {}
             }
+            if let Some(most) = self.max_entries.filter(|most| entries > *most) {
+                return Ok(Walked::Blocked(Obstacle::TooMany(most)));
+            }
             self.at.truncate(length);
         }
-        Ok(None)
+        Ok(Walked::Entries(entries))
+    }
+
+    fn folder(&mut self, id: Oid, before: Option<Oid>) -> Result<Walked, git2::Error> {
+        if let Some(entries) = self.walked.get(&id) {
+            return Ok(Walked::Entries(*entries));
+        }
+        let inner = self.repository.find_tree(id)?;
+        let was = before.and_then(|was| self.repository.find_tree(was).ok());
+        self.at.push(b'/');
+        let walked = self.tree(&inner, was.as_ref())?;
+        if let Walked::Entries(entries) = walked {
+            self.walked.insert(id, entries);
+        }
+        Ok(walked)
     }
 }
 

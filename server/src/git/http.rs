@@ -4,6 +4,7 @@
 //! there. The dumb protocol is not spoken.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,6 +24,7 @@ use super::hook_server::{HookServer, Pusher};
 use super::process::{self, Output};
 use super::repositories::SOCKET_FROM_REPOSITORY;
 use super::request::{Parser, PushRequest};
+use super::unpacked::{self, Gate, Unpacked};
 use super::{pkt_line, wire};
 use crate::cx::{Cx, OpError};
 use crate::token::token_hash;
@@ -214,7 +216,7 @@ impl Git {
         command.arg("--http-backend-info-refs").arg(".");
         let running = process::start(command, false).map_err(Refusal::internal)?;
         let idle = repositories.limits().idle;
-        let output = running.exchange(Bytes::new(), None, idle, removed.clone(), slot).await;
+        let output = running.exchange(Bytes::new(), None, None, idle, removed.clone(), slot).await;
         let Some(refs) = &output.first else {
             return Err(if removed.is_cancelled() {
                 Refusal::no_such_app("")
@@ -263,9 +265,21 @@ impl Git {
             .env(wire::SOCKET_VARIABLE, SOCKET_FROM_REPOSITORY)
             .env(wire::TOKEN_VARIABLE, &ticket.token)
             .env(wire::MAX_FILE_VARIABLE, limits.max_file.to_string())
+            .env(wire::MAX_ENTRIES_VARIABLE, limits.max_entries.to_string())
             .arg(".");
         let running = process::start(command, true).map_err(Refusal::internal)?;
-        let output = running.exchange(push.bytes, Some(body), limits.idle, removed, (slot, ticket)).await;
+        let in_all = declared_length(headers).map(|all| all.saturating_sub(push.pack_at as u64));
+        let (gate, closed) = Gate::new(Unpacked::new(limits.max_unpacked, in_all), push.pack_at);
+        let (head, hold) = (push.bytes.clone(), (slot, ticket));
+        let mut output = running.exchange(head, Some(body), Some(gate), limits.idle, removed, hold).await;
+        if closed.load(Ordering::SeqCst) {
+            // Its end is the end of what it had received.
+            while output.rest.recv().await.is_some() {}
+            let (most, for_a_byte) = (limits.max_unpacked >> 20, unpacked::WHOLE_FOR_A_BYTE);
+            let text = format!("it unpacks to more than {most} MB and {for_a_byte} times its own size.");
+            let report = push.declined(&format!(" !     Push rejected: {text}\n"));
+            return Ok(git_response(service.media_type("result"), Body::from(report)));
+        }
         output.response(service)
     }
 
@@ -279,7 +293,7 @@ impl Git {
         let mut command = self.command(app, service, headers);
         command.arg(".");
         let running = process::start(command, true).map_err(Refusal::internal)?;
-        let output = running.exchange(Bytes::new(), Some(body), limits.idle, removed, slot).await;
+        let output = running.exchange(Bytes::new(), Some(body), None, limits.idle, removed, slot).await;
         output.response(service)
     }
 }
@@ -294,13 +308,13 @@ impl Output {
 
     /// `head` and then everything that came out of the process; dropped early, the process is ended.
     fn body(self, head: Bytes) -> Body {
-        let first = [Some(head), self.first].into_iter().flatten().filter(|part| !part.is_empty());
-        let parts = stream::unfold((first, self.rest), |(mut first, mut rest)| async move {
+        let first = [Some(head), self.first.clone()].into_iter().flatten().filter(|part| !part.is_empty());
+        let parts = stream::unfold((first, self), |(mut first, mut output)| async move {
             let part = match first.next() {
                 Some(part) => Ok(part),
-                None => rest.recv().await?,
+                None => output.next().await?,
             };
-            Some((part, (first, rest)))
+            Some((part, (first, output)))
         });
         Body::from_stream(parts)
     }
@@ -340,6 +354,12 @@ fn incoming(
         return Err(refusal("This is not a request that git makes."));
     }
     Incoming::new(headers, body, most, limits.idle).map_err(|_| refusal("Of the compressions only gzip is known here."))
+}
+
+/// How many bytes the body has, where the client says so of what it is itself.
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    let plain = headers.get(header::CONTENT_ENCODING).is_none();
+    headers.get(header::CONTENT_LENGTH).filter(|_| plain)?.to_str().ok()?.parse().ok()
 }
 
 /// The key of `Basic` (as the password, behind any name) or `Bearer`.

@@ -20,6 +20,7 @@ mod projection;
 mod push;
 mod repositories;
 mod request;
+mod unpacked;
 mod wire;
 
 use paas_store::AppScope;

@@ -6,6 +6,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Incoming;
 use super::repositories::Limits;
+use super::unpacked::Gate;
 
 /// How many bytes of a child's output are in memory at most: this times [`CHUNKS`].
 const CHUNK: usize = 32 * 1024;
@@ -95,6 +98,19 @@ pub(super) struct Output {
     pub(super) first: Option<Bytes>,
     /// All others; an error where the output breaks off. Dropping this ends the child.
     pub(super) rest: mpsc::Receiver<Result<Bytes, BrokeOff>>,
+    /// Set before the end of `rest` when nothing broke off. It is not when the server is torn down under the task that
+    /// listens, which then says nothing any more.
+    pub(super) is_whole: Arc<AtomicBool>,
+}
+
+impl Output {
+    /// The next bytes; `None` at the end of a whole output.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, BrokeOff>> {
+        match self.rest.recv().await {
+            None if !self.is_whole.swap(true, Ordering::SeqCst) => Some(Err(BrokeOff)),
+            next => next,
+        }
+    }
 }
 
 /// The output ends before what the child had to say does. The client must not take it for a whole answer: git
@@ -126,7 +142,8 @@ pub(super) fn start(command: std::process::Command, takes_input: bool) -> std::i
 }
 
 impl Running {
-    /// Feeds the child `head` and then `body`, and gives what comes out of it as soon as something does.
+    /// Feeds the child `head` and then `body`, as far as `gate` lets them through, and gives what comes out of it as soon
+    /// as something does.
     ///
     /// The child is ended when the reader goes away, when `cancelled` says so, or when neither side moves for
     /// `idle`. `hold` is dropped when the child is gone.
@@ -134,23 +151,26 @@ impl Running {
         mut self,
         head: Bytes,
         body: Option<Incoming>,
+        gate: Option<Gate>,
         idle: Duration,
         cancelled: CancellationToken,
         hold: impl Send + 'static,
     ) -> Output {
         if let Some(stdin) = self.stdin.take() {
-            tokio::spawn(feed(stdin, head, body, cancelled.clone()));
+            tokio::spawn(feed(stdin, head, body, gate, cancelled.clone()));
         }
         let (sender, mut rest) = mpsc::channel(CHUNKS);
+        let is_whole = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_whole);
         tokio::spawn(async move {
-            self.listen(sender, idle, cancelled).await;
+            self.listen(sender, &ends, idle, cancelled).await;
             drop(hold);
         });
         let first = rest.recv().await.and_then(Result::ok);
-        Output { first, rest }
+        Output { first, rest, is_whole }
     }
 
-    async fn listen(mut self, sender: Sender, idle: Duration, cancelled: CancellationToken) {
+    async fn listen(mut self, sender: Sender, is_whole: &AtomicBool, idle: Duration, cancelled: CancellationToken) {
         let complaints = tokio::spawn(read_complaints(self.stderr.take()));
         let end = match self.stdout.take() {
             Some(stdout) => carry(stdout, &sender, idle, &cancelled).await,
@@ -161,6 +181,7 @@ impl Running {
         if end == End::Cut || (end == End::Open && !succeeded) {
             let _ = tokio::time::timeout(idle, sender.send(Err(BrokeOff))).await;
         }
+        is_whole.store(true, Ordering::SeqCst);
         // Only now: whoever reads takes the end of the output for the end of the child.
         drop(sender);
         if !succeeded {
@@ -228,10 +249,15 @@ async fn carry(mut stdout: ChildStdout, sender: &Sender, idle: Duration, cancell
 
 /// Feeds a child. What it does not want any more is read to its end all the same, within the body's own limits:
 /// most clients listen to an answer only when they have sent everything.
-async fn feed(mut stdin: ChildStdin, head: Bytes, body: Option<Incoming>, cancelled: CancellationToken) {
-    let mut listens = stdin.write_all(&head).await.is_ok();
+async fn feed(
+    stdin: ChildStdin,
+    head: Bytes,
+    body: Option<Incoming>,
+    mut gate: Option<Gate>,
+    cancelled: CancellationToken,
+) {
+    let mut stdin = offer(stdin, &head, &mut gate).await;
     let Some(mut body) = body else { return };
-    let mut stdin = Some(stdin);
     loop {
         let part = tokio::select! {
             part = body.next() => part,
@@ -239,13 +265,8 @@ async fn feed(mut stdin: ChildStdin, head: Bytes, body: Option<Incoming>, cancel
         };
         match part {
             Ok(Some(bytes)) => {
-                if let Some(input) = &mut stdin
-                    && listens
-                {
-                    listens = input.write_all(&bytes).await.is_ok();
-                }
-                if !listens {
-                    stdin = None;
+                if let Some(input) = stdin {
+                    stdin = offer(input, &bytes, &mut gate).await;
                 }
             }
             Ok(None) => return,
@@ -258,6 +279,15 @@ async fn feed(mut stdin: ChildStdin, head: Bytes, body: Option<Incoming>, cancel
     }
 }
 
+/// Gives a child these bytes; keeps its input while it wants more and may have it.
+async fn offer(mut stdin: ChildStdin, bytes: &Bytes, gate: &mut Option<Gate>) -> Option<ChildStdin> {
+    let passes = match gate {
+        Some(gate) => gate.lets_through(bytes).await,
+        None => true,
+    };
+    (passes && stdin.write_all(bytes).await.is_ok()).then_some(stdin)
+}
+
 async fn read_complaints(stderr: Option<ChildStderr>) -> String {
     let Some(mut stderr) = stderr else { return String::new() };
     let mut said = Vec::new();
@@ -265,4 +295,29 @@ async fn read_complaints(stderr: Option<ChildStderr>) -> String {
     // The rest is read so that nobody waits for a full pipe.
     let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
     String::from_utf8_lossy(&said).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an output tells whose sender is dropped behind a part of it.
+    async fn told(is_whole: bool) -> Vec<Result<Bytes, String>> {
+        let (sender, rest) = mpsc::channel(CHUNKS);
+        let mut output = Output { first: None, rest, is_whole: Arc::new(AtomicBool::new(is_whole)) };
+        sender.send(Ok(Bytes::from_static(b"part"))).await.expect("it is read");
+        drop(sender);
+        let mut told = Vec::new();
+        while let Some(next) = output.next().await {
+            told.push(next.map_err(|error| error.to_string()));
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn an_output_whose_server_is_torn_down_breaks_off() {
+        let part = || Ok(Bytes::from_static(b"part"));
+        assert_eq!(told(true).await, [part()]);
+        assert_eq!(told(false).await, [part(), Err(BrokeOff.to_string())], "once, and not as if it were whole");
+    }
 }

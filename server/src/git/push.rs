@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use paas_domain::{OutputId, ReleaseVersion};
 use paas_ports::outside;
-use paas_store::{Build, JobState, StoreError};
+use paas_store::{Build, JobState, StoreError, Uow};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::WriteHalf;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,7 +21,10 @@ use super::request::DECLINED;
 use super::wire::{self, Answer, NO_OBJECT, PushMessage, RefUpdate, ServerMessage};
 use crate::cx::{Cx, OpError};
 use crate::jobs::rollout;
-use crate::ops::accept_build::{BuildSource, Verdict, accept_build, await_verdict};
+use crate::ops::accept_build::{Accepted, BuildSource, Verdict, accept_push, await_verdict};
+
+/// Why a ref stays where somebody else has moved it meanwhile: git's own words.
+const FETCH_FIRST: &str = "fetch first: the ref has moved";
 
 /// How long an output may still come in after the verdict.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -130,7 +133,7 @@ async fn keep_rows(cx: &Cx, pusher: &Pusher, updates: &[&RefUpdate], atomic: boo
         let refused = if old == update.new {
             None
         } else if old != update.old {
-            Some("fetch first: the ref has moved")
+            Some(FETCH_FIRST)
         } else if update.deletes() {
             uow.delete_branch(&pusher.app, name).await?;
             there.remove(name);
@@ -166,7 +169,7 @@ fn lies_below(inner: &str, outer: &str) -> bool {
 /// Has the commit built and released, and follows that to its end.
 async fn deploy(cx: &Cx, pusher: &Pusher, update: &RefUpdate, hook: &mut HookOutput<'_>) -> io::Result<Answer> {
     let branch = update.name.branch().unwrap_or_default();
-    match released(cx, pusher, &update.new, branch).await {
+    match released(cx, pusher, update, branch).await {
         Ok(Some(version)) => {
             let commit = update.new.get(..8).unwrap_or_default();
             hook.line(&format!("-----> Commit {commit} is released as {version} and serves: nothing to build")).await?;
@@ -178,8 +181,13 @@ async fn deploy(cx: &Cx, pusher: &Pusher, update: &RefUpdate, hook: &mut HookOut
             return Ok(decline(update, reason));
         }
     }
-    let build = match take(cx, pusher, &update.new, branch).await {
-        Ok(build) => build,
+    let build = match take(cx, pusher, update, branch).await {
+        Ok(Accepted::Build(build)) => build,
+        Ok(Accepted::Moved) => {
+            hook.line(&format!(" !     Push rejected: {branch} has moved since you fetched it.")).await?;
+            hook.line(" !     Fetch and merge it first, or push with --force to replace it.").await?;
+            return Ok(decline(update, FETCH_FIRST));
+        }
         Err(error) => {
             let reason = trouble(hook, &error).await?;
             return Ok(decline(update, reason));
@@ -194,7 +202,13 @@ async fn deploy(cx: &Cx, pusher: &Pusher, update: &RefUpdate, hook: &mut HookOut
 
 /// The release of a commit that serves already, its branch moved there: a crash or a failed rollout may have
 /// come between the two.
-async fn released(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Option<ReleaseVersion>, OpError> {
+async fn released(
+    cx: &Cx,
+    pusher: &Pusher,
+    update: &RefUpdate,
+    branch: &str,
+) -> Result<Option<ReleaseVersion>, OpError> {
+    let commit = update.new.as_str();
     let since = std::time::Instant::now();
     let version = loop {
         let changed = cx.kicks.changed.notified();
@@ -207,8 +221,16 @@ async fn released(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Resul
             Standing::OnItsWay | Standing::ToBuild => return Ok(None),
         }
     };
+    let known = known(cx, pusher, update, branch).await?;
     let mut uow = cx.begin().await?;
     uow.lock_app(&pusher.app).await?;
+    let current = uow.current_release(&pusher.app).await?;
+    let tip = tip(&mut uow, pusher, branch).await?;
+    let serves = current.is_some_and(|current| current.commit.as_deref() == Some(commit));
+    if !serves || !known.contains(&tip) {
+        // Other code was released since we looked, or the branch has moved: whoever takes the push says so.
+        return Ok(None);
+    }
     uow.set_branch(&pusher.app, branch, commit, cx.now()).await?;
     uow.save().await?;
     super::refresh(cx, &pusher.app).await?;
@@ -250,10 +272,39 @@ async fn standing(cx: &Cx, pusher: &Pusher, commit: &str) -> Result<Standing, Op
     })
 }
 
-async fn take(cx: &Cx, pusher: &Pusher, commit: &str, branch: &str) -> Result<Build, OpError> {
+/// Where a branch is.
+async fn tip(uow: &mut Uow, pusher: &Pusher, branch: &str) -> Result<Option<String>, StoreError> {
+    let branches = uow.branches(&pusher.app).await?;
+    Ok(branches.into_iter().find(|(name, _)| name == branch).map(|(_, tip)| tip))
+}
+
+/// Where the branch may be for this push to drop nothing that its author does not know of: where they saw it (git
+/// itself asks for `--force` when the push leaves that behind), or at a commit that the push has in its history.
+async fn known(cx: &Cx, pusher: &Pusher, update: &RefUpdate, branch: &str) -> Result<Vec<Option<String>>, OpError> {
+    let seen = Some(update.old.clone()).filter(|old| old != NO_OBJECT);
+    let tip = tip(&mut cx.store.read().await?, pusher, branch).await?;
+    let mut known = vec![seen, Some(update.new.clone())];
+    if let Some(tip) = tip
+        && !known.contains(&Some(tip.clone()))
+        && cx.repositories.descends(pusher.app.id(), &update.new, &tip).await?
+    {
+        known.push(Some(tip));
+    }
+    Ok(known)
+}
+
+async fn take(cx: &Cx, pusher: &Pusher, update: &RefUpdate, branch: &str) -> Result<Accepted, OpError> {
     cx.repositories.make_durable(pusher.app.id()).await?;
-    let source = BuildSource::Commit { commit: commit.to_owned(), branch: branch.to_owned() };
-    accept_build(cx, &pusher.app, &pusher.account, source).await
+    // A push before this one may move the branch between the look and the accept: then the look is out of date.
+    for _ in 0..3 {
+        let known = known(cx, pusher, update, branch).await?;
+        let source = BuildSource::Commit { commit: update.new.clone(), branch: branch.to_owned() };
+        let accepted = accept_push(cx, &pusher.app, &pusher.account, source, &known).await?;
+        if accepted != Accepted::Moved {
+            return Ok(accepted);
+        }
+    }
+    Ok(Accepted::Moved)
 }
 
 /// Carries a build's output to the hook until there is a verdict.

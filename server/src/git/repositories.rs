@@ -43,6 +43,8 @@ pub struct Limits {
     pub max_file: u64,
     /// Files and folders of a commit that is built.
     pub max_entries: usize,
+    /// Bytes that a pack may unpack to however small it is; a larger one to 64 for each of its own.
+    pub max_unpacked: u64,
     /// Refs that one push changes.
     pub max_updates: usize,
     /// Branches and tags of one app.
@@ -63,6 +65,7 @@ impl Default for Limits {
             max_tree: GIB,
             max_file: GIB / 2,
             max_entries: 300_000,
+            max_unpacked: GIB / 8,
             max_updates: 500,
             max_refs: 2_000,
             pushes_per_app: 32,
@@ -334,6 +337,20 @@ impl Repositories {
             let repository = Repository::open_bare(path)?;
             let odb = repository.odb()?;
             Ok(ids.iter().all(|id| Oid::from_str(id).is_ok_and(|id| odb.exists(id))))
+        })
+        .await
+    }
+
+    /// Whether a branch that moves from `ancestor` to `commit` drops nothing: one is in the other's history, or is
+    /// not there at all, so that nobody could fetch it.
+    pub(super) async fn descends(&self, app: &AppId, commit: &str, ancestor: &str) -> Result<bool, PortError> {
+        self.catch_up(app, &[ancestor.to_owned()]).await?;
+        let (path, commit, ancestor) = (self.path(app), commit.to_owned(), ancestor.to_owned());
+        blocking("reading the history", move || {
+            let repository = Repository::open_bare(path)?;
+            let (commit, ancestor) = (Oid::from_str(&commit)?, Oid::from_str(&ancestor)?);
+            let gone = repository.find_commit(ancestor).is_err();
+            Ok(gone || commit == ancestor || repository.graph_descendant_of(commit, ancestor)?)
         })
         .await
     }

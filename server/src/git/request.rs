@@ -28,6 +28,8 @@ pub(super) struct PushRequest {
     capabilities: Vec<String>,
     /// Its bytes, and those of the pack that came with them.
     pub(super) bytes: Bytes,
+    /// Where among them the pack begins.
+    pub(super) pack_at: usize,
 }
 
 /// One update as it was sent.
@@ -84,6 +86,7 @@ impl Parser {
     /// The request, with all bytes that came so far.
     pub(super) fn finish(mut self, bytes: Bytes) -> PushRequest {
         self.request.bytes = bytes;
+        self.request.pack_at = self.read;
         self.request
     }
 

@@ -17,6 +17,8 @@ pub(super) const SOCKET_VARIABLE: &str = "PAAS_HOOK_SOCKET";
 pub(super) const TOKEN_VARIABLE: &str = "PAAS_HOOK_TOKEN";
 /// Names the variable that holds how many bytes a file of a deployed commit may have.
 pub(super) const MAX_FILE_VARIABLE: &str = "PAAS_HOOK_MAX_FILE";
+/// Names the variable that holds how many files and folders a deployed commit may have.
+pub(super) const MAX_ENTRIES_VARIABLE: &str = "PAAS_HOOK_MAX_ENTRIES";
 /// The object id that stands for "none".
 pub(super) const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
 

@@ -5,23 +5,25 @@
 //! | stage_source | the commit's tree as one tar in Objects (same key, same bytes) | the build's source key |
 //! | run_build | detect and build (followed or read again) | nothing but the memo, or the failure |
 //! | export_image | the image, stored (found there: done) | the image |
-//! | cut_release | none | release vN, the build's success, the formation's first line |
+//! | cut_release | none (looks whether the image is there) | release vN, the build's success, the formation's first line |
 //! | run_release_phase | one dyno, started once; its output | its exit |
 //! | promote | none | release succeeded and current, or failed |
 //! | await_rollout | none; waits for the rollout | the branch moves, or it is declined |
 //! | project_ref | the repository's refs are made like the rows | the verdict |
 //! | tidy | what the build left is removed | the job's end |
+//!
+//! A step that cannot go on writes its cause down and goes to `give_up`: the cause is said, the build and its release
+//! have failed, and `tidy` removes what there is of them.
 
-use std::io::Read as _;
-use std::path::Path;
+mod export;
 
-use paas_domain::{BuildId, Procfile, ReleaseId, ReleaseStatus};
+use paas_domain::{BuildId, ReleaseId, ReleaseStatus};
 use paas_ports::{BuildFailure, BuildSpec, BuildVerdict, BuiltImage, LogSource, PortError};
-use paas_store::{App, Build, Image, JobLease, ProcessTable, StoreError};
+use paas_store::{App, Build, JobLease, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::output::Section;
-use super::{JobError, Next, point, release_phase, rollout, steps};
+use super::{JobError, Next, point, release_phase, rollout, steps, still_ours};
 use crate::crash_point::Side;
 use crate::cx::Cx;
 use crate::ops::accept_build::Verdict;
@@ -38,6 +40,7 @@ steps! {
         Promote = "promote": "The release becomes the current one, or failed.",
         AwaitRollout = "await_rollout": "The push waits until the new code serves.",
         ProjectRef = "project_ref": "The repository's refs follow the rows.",
+        GiveUp = "give_up": "The build and its release have failed for a cause that an earlier step wrote down.",
         Tidy = "tidy": "What the build left is removed.",
     }
 }
@@ -48,18 +51,30 @@ pub struct BuildMemo {
     /// What the pusher hears, once it is known.
     pub verdict: Option<Verdict>,
     built: Option<BuiltImage>,
+    #[serde(default)]
+    exported_again: bool,
+    #[serde(default)]
+    built_again: u8,
     release: Option<ReleaseId>,
     phase_exit: Option<i32>,
+    phase_cause: Option<String>,
+    gave_up: Option<String>,
     rollout_since: Option<paas_domain::Timestamp>,
 }
 
 // The sections of the output, in the order in which readers see them.
-const HEAD: u8 = 0;
-const BUILD: u8 = 1;
-const EXPORT: u8 = 2;
-const LAUNCH: u8 = 3;
-const PHASE: u8 = 4;
-const VERDICT: u8 = 5;
+/// What a push is told that waits for its builder.
+pub(crate) const WAIT: u8 = 0;
+const HEAD: u8 = 1;
+const BUILD: u8 = 2;
+const EXPORT: u8 = 3;
+const LAUNCH: u8 = 4;
+const PHASE: u8 = 5;
+/// How it ended.
+pub(crate) const VERDICT: u8 = 6;
+
+/// How often a build is run again because its builder went away under it.
+const BUILT_AGAIN: u8 = 3;
 
 /// What every step needs.
 struct Work<'a> {
@@ -74,6 +89,7 @@ pub(super) async fn step(cx: &Cx, lease: &JobLease) -> Result<Next, JobError> {
     let step = BuildStep::parse(&lease.job.step).ok_or_else(|| JobError::GiveUp("an unknown step".to_owned()))?;
     let work = load(cx, lease).await?;
     point(cx, step.as_str(), Side::BeforeEffect).await;
+    still_ours(cx, lease).await?;
     match step {
         BuildStep::StageSource => work.stage_source().await,
         BuildStep::RunBuild => work.run_build().await,
@@ -83,6 +99,7 @@ pub(super) async fn step(cx: &Cx, lease: &JobLease) -> Result<Next, JobError> {
         BuildStep::Promote => work.promote().await,
         BuildStep::AwaitRollout => work.await_rollout().await,
         BuildStep::ProjectRef => work.project_ref().await,
+        BuildStep::GiveUp => work.give_up().await,
         BuildStep::Tidy => work.tidy().await,
     }
 }
@@ -92,7 +109,10 @@ async fn load<'a>(cx: &'a Cx, lease: &'a JobLease) -> Result<Work<'a>, JobError>
     let memo = serde_json::from_str(&lease.job.memo).unwrap_or_default();
     let mut uow = cx.store.read().await?;
     let app = uow.app(&lease.scope).await?;
-    let build = uow.build(&lease.scope, &id).await?;
+    let build = match uow.build(&lease.scope, &id).await {
+        Err(StoreError::NotFound(_)) => return Err(JobError::GiveUp("the build is gone".to_owned())),
+        build => build?,
+    };
     Ok(Work { cx, lease, app, build, memo })
 }
 
@@ -124,6 +144,8 @@ impl Work<'_> {
                 let key = format!("sources/{}/{}.tar", self.app.id, self.build.id);
                 let scratch = self.cx.objects.scratch()?.join(format!("{}.tar", self.build.id));
                 self.cx.repositories.archive(&self.app.id, commit, &scratch).await?;
+                // That may have taken a while.
+                still_ours(self.cx, self.lease).await?;
                 self.cx.objects.put_file(&key, &scratch).await?;
                 key
             }
@@ -142,7 +164,7 @@ impl Work<'_> {
 
     async fn run_build(self) -> Result<Next, JobError> {
         let spec = self.spec().await?;
-        if let Err(error) = read_procfile(&spec.source).await {
+        if let Err(error) = export::read_procfile(&spec.source).await {
             return self.fail_build(&BuildFailure::Source(error)).await;
         }
         let output = Section::begin(self.cx, &self.build.output, BUILD).await?;
@@ -160,52 +182,12 @@ impl Work<'_> {
         }
     }
 
-    async fn export_image(mut self) -> Result<Next, JobError> {
-        let spec = self.spec().await?;
-        let procfile = read_procfile(&spec.source).await.map_err(JobError::GiveUp)?;
-        let output = Section::begin(self.cx, &self.build.output, EXPORT).await?;
-        let declared = procfile.iter().flat_map(Procfile::iter).map(|(process_type, _)| process_type.as_str());
-        output.line("-----> Discovering process types").await?;
-        output.line(&format!("       Procfile declares types -> {}", listed(declared))).await?;
-        let builder = &self.cx.builder;
-        let has_procfile = procfile.as_ref().is_some_and(|procfile| !procfile.is_empty());
-        let (built, process_types) = if has_procfile {
-            output.line("").await?;
-            let built = output.carry(async |sender| builder.export(&spec, sender).await).await?;
-            let process_types = process_table(procfile.as_ref(), &built);
-            (built, process_types)
-        } else {
-            // The buildpack's own types are known at the end, and stand before what the export says.
-            let (built, said) = Section::hold(async |sender| builder.export(&spec, sender).await).await;
-            let built = built?;
-            let process_types = process_table(None, &built);
-            if !process_types.is_empty() {
-                let types = listed(process_types.keys().map(paas_domain::ProcessType::as_str));
-                output.line(&format!("       Default types for buildpack -> {types}")).await?;
-            }
-            output.line("").await?;
-            output.write(said).await?;
-            (built, process_types)
-        };
-        let image = Image {
-            id: built.image.0.clone(),
-            process_types,
-            builder: built.builder.clone(),
-            size: i64::try_from(built.size).unwrap_or(i64::MAX),
-            description: built.description.clone(),
-        };
-        point(self.cx, BuildStep::ExportImage.as_str(), Side::BeforeCommit).await;
-        let now = self.cx.now();
-        let mut uow = self.cx.begin().await?;
-        uow.put_image(&self.lease.scope, &image, now).await?;
-        self.memo.built = Some(built);
-        self.advance(&mut uow, BuildStep::CutRelease).await?;
-        uow.save().await?;
-        Ok(Next::Step)
-    }
-
     async fn cut_release(mut self) -> Result<Next, JobError> {
         let built = self.memo.built.clone().ok_or_else(|| JobError::GiveUp("no image was exported".to_owned()))?;
+        // Nothing named it so far: a collection that was under way when this job began may have taken it for a leftover.
+        if !self.cx.registry.resolve(&self.app.id, &built.image).await? {
+            return self.export_again().await;
+        }
         point(self.cx, BuildStep::CutRelease.as_str(), Side::BeforeCommit).await;
         let now = self.cx.now();
         let mut uow = self.cx.begin().await?;
@@ -250,13 +232,14 @@ impl Work<'_> {
         self.launch_section(&release).await?;
         let output = Section::begin(self.cx, &self.build.output, PHASE).await?;
         output.write("Running release command...\n\n").await?;
-        let Some(exit) = release_phase::run(self.cx, &self.lease.scope, &release, Some(&output)).await? else {
+        let Some(end) = release_phase::run(self.cx, &self.lease.scope, &release, Some(&output)).await? else {
             return Ok(Next::Wait(std::time::Duration::from_millis(200)));
         };
         point(self.cx, BuildStep::RunReleasePhase.as_str(), Side::BeforeCommit).await;
         let mut uow = self.cx.begin().await?;
-        release_phase::end_dyno(&mut uow, &self.lease.scope, &release, exit, self.cx.now()).await?;
-        self.memo.phase_exit = Some(exit);
+        release_phase::end_dyno(&mut uow, &self.lease.scope, &release, Some(end.exit), self.cx.now()).await?;
+        self.memo.phase_exit = Some(end.exit);
+        self.memo.phase_cause = end.cause;
         self.advance(&mut uow, BuildStep::Promote).await?;
         uow.save().await?;
         Ok(Next::Step)
@@ -270,7 +253,8 @@ impl Work<'_> {
             let current = self.cx.store.read().await?.current_release(&self.lease.scope).await?;
             let served_before = current.is_some_and(|current| current.image.is_some());
             let output = Section::begin(self.cx, &self.build.output, VERDICT).await?;
-            output.write(release_phase::failure_text(&release, exit, served_before)).await?;
+            let cause = self.memo.phase_cause.as_deref();
+            output.write(release_phase::failure_text(&release, exit, cause, served_before)).await?;
             self.push_rejected(&output).await?;
         }
         let mut uow = self.cx.begin().await?;
@@ -279,7 +263,9 @@ impl Work<'_> {
             self.memo.rollout_since = Some(self.cx.now());
             BuildStep::AwaitRollout
         } else {
-            self.memo.verdict = Some(Verdict::Declined(format!("release command exited with status {exit}")));
+            let cause = self.memo.phase_cause.clone();
+            let reason = cause.unwrap_or_else(|| format!("release command exited with status {exit}"));
+            self.memo.verdict = Some(Verdict::Declined(reason));
             BuildStep::Tidy
         };
         self.advance(&mut uow, to).await?;
@@ -299,32 +285,45 @@ impl Work<'_> {
         let output = Section::begin(self.cx, &self.build.output, VERDICT).await?;
         output.write("Verifying deploy...").await?;
         let since = self.memo.rollout_since.unwrap_or(self.build.updated_at);
-        let end = rollout::wait(self.cx, &self.lease.scope, &release, since).await?;
-        let now = self.cx.now();
-        match &end {
-            rollout::End::Serving => output.write(" done.\n").await?,
+        let end = rollout::wait(self.cx, &self.lease.scope, &release, since, &output).await?;
+        let declined = match &end {
+            rollout::End::Serving => {
+                output.write(" done.\n").await?;
+                None
+            }
             rollout::End::StillStarting => {
                 output.write(" done.\n").await?;
                 output.line(" !     The new dynos are still starting; watch them with `ps` and `logs --tail`.").await?;
+                None
             }
-            rollout::End::Superseded(by) => {
-                output.write(" done.\n").await?;
-                output.line(&format!(" !     {by} was released meanwhile and is what serves.")).await?;
+            rollout::End::Superseded(newer) => {
+                output.write(" failed.\n\n").await?;
+                output.write(rollout::superseded_text(&release, newer)).await?;
+                Some(format!("superseded by {}", newer.version))
             }
             rollout::End::Failed(reason) => {
                 output.write(" failed.\n\n").await?;
                 output.write(rollout::failure_text(self.cx, &self.app.id, &release, reason).await).await?;
-                self.push_rejected(&output).await?;
+                Some(reason.reason.clone())
             }
+        };
+        if declined.is_some() {
+            self.push_rejected(&output).await?;
         }
         point(self.cx, BuildStep::AwaitRollout.as_str(), Side::BeforeCommit).await;
         let mut uow = self.cx.begin().await?;
-        let to = if let rollout::End::Failed(reason) = &end {
-            self.memo.verdict = Some(Verdict::Declined(reason.reason.clone()));
+        let to = if let Some(reason) = declined {
+            self.memo.verdict = Some(Verdict::Declined(reason));
             BuildStep::Tidy
         } else {
+            // Nothing is cut while we hold the app's row. What was cut since we looked is looked at first.
+            uow.lock_app(&self.lease.scope).await?;
+            let successor = rollout::successor(&mut uow, &self.lease.scope, &release).await?;
+            if let rollout::Successor::Other(_) = successor {
+                return Ok(Next::Wait(std::time::Duration::ZERO));
+            }
             if let (Some(branch), Some(commit)) = (&self.build.branch, &self.build.commit) {
-                uow.set_branch(&self.lease.scope, branch, commit, now).await?;
+                uow.set_branch(&self.lease.scope, branch, commit, self.cx.now()).await?;
             }
             BuildStep::ProjectRef
         };
@@ -367,6 +366,35 @@ impl Work<'_> {
         uow.finish_job(self.lease, error, self.cx.now()).await?;
         uow.save().await?;
         Ok(Next::Done)
+    }
+
+    /// The build is failed if it is still pending, the release if it is.
+    async fn give_up(mut self) -> Result<Next, JobError> {
+        let cause = self.memo.gave_up.clone().unwrap_or_else(|| "the deploy failed".to_owned());
+        let release = match &self.memo.release {
+            Some(_) => Some(self.release().await?),
+            None => None,
+        };
+        // The text is a courtesy; the rows are what counts.
+        if let Ok(output) = Section::begin(self.cx, &self.build.output, VERDICT).await {
+            let _ = output.write(format!("\n !     {cause}\n\n !     Push failed\n")).await;
+            let _ = self.push_rejected(&output).await;
+        }
+        if let Some(release) = &release {
+            release_phase::say_cause(self.cx, release, &cause).await;
+        }
+        point(self.cx, BuildStep::GiveUp.as_str(), Side::BeforeCommit).await;
+        let now = self.cx.now();
+        let mut uow = self.cx.begin().await?;
+        uow.fail_build(&self.lease.scope, &self.build.id, &cause, now).await?;
+        if let Some(release) = &release {
+            release_phase::fail(&mut uow, &self.lease.scope, release, now).await?;
+        }
+        self.memo.verdict.get_or_insert(Verdict::Declined(cause));
+        self.advance(&mut uow, BuildStep::Tidy).await?;
+        uow.save().await?;
+        self.cx.kick();
+        Ok(Next::Step)
     }
 
     async fn release(&self) -> Result<paas_store::Release, JobError> {
@@ -427,72 +455,45 @@ impl Work<'_> {
     }
 }
 
-/// Ends a job that cannot go on: the build is failed if it is still pending, the release if it is.
-pub(super) async fn give_up(cx: &Cx, lease: &JobLease, cause: &str) -> Result<(), StoreError> {
-    let Ok(mut work) = load(cx, lease).await else {
-        let mut uow = cx.begin().await?;
-        uow.finish_job(lease, Some(cause), cx.now()).await?;
-        return uow.save().await;
-    };
-    // The text is a courtesy; the rows are what counts.
-    if let Ok(output) = Section::begin(cx, &work.build.output, VERDICT).await {
-        let _ = output.write(format!("\n !     {cause}\n\n !     Push failed\n")).await;
-        let _ = work.push_rejected(&output).await;
-    }
-    let now = cx.now();
+/// Writes down that a job cannot go on, and why; its next steps do the rest. A job that cannot even do those ends here.
+pub(super) async fn give_up(cx: &Cx, lease: &JobLease, cause: &str) -> Result<Next, StoreError> {
+    let mut memo: BuildMemo = serde_json::from_str(&lease.job.memo).unwrap_or_default();
     let mut uow = cx.begin().await?;
-    uow.fail_build(&lease.scope, &work.build.id, cause, now).await?;
-    if let Some(release) = &work.memo.release {
-        uow.finish_release(&lease.scope, release, ReleaseStatus::Failed, now).await?;
+    if [BuildStep::GiveUp, BuildStep::Tidy].iter().any(|step| step.as_str() == lease.job.step) {
+        uow.finish_job(lease, Some(cause), cx.now()).await?;
+        uow.save().await?;
+        return Ok(Next::Done);
     }
-    work.memo.verdict.get_or_insert_with(|| Verdict::Declined(cause.to_owned()));
-    let memo = serde_json::to_string(&work.memo).unwrap_or_else(|_| lease.job.memo.clone());
-    uow.advance_job(lease, &lease.job.step, &memo, now).await?;
-    uow.finish_job(lease, Some(cause), now).await?;
+    if lease.job.step == BuildStep::ProjectRef.as_str() {
+        // The new code serves and the branch has moved. Refs are made like the rows before they are next shown.
+        memo.verdict = Some(Verdict::Deployed);
+        let memo = serde_json::to_string(&memo).unwrap_or_else(|_| lease.job.memo.clone());
+        uow.advance_job(lease, BuildStep::Tidy.as_str(), &memo, cx.now()).await?;
+        uow.save().await?;
+        return Ok(Next::Step);
+    }
+    memo.gave_up.get_or_insert_with(|| cause.to_owned());
+    let memo = serde_json::to_string(&memo).unwrap_or_else(|_| lease.job.memo.clone());
+    uow.advance_job(lease, BuildStep::GiveUp.as_str(), &memo, cx.now()).await?;
     uow.save().await?;
-    if let Err(error) = cx.outputs.close(&work.build.output).await {
-        tracing::warn!(%error, "an output stays open");
+    Ok(Next::Step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_that_need_a_builder_are_the_first_ones() {
+        let names: Vec<&str> = BuildStep::ALL.iter().map(|step| step.as_str()).collect();
+        assert_eq!(names[..3], paas_store::BUILDER_STEPS);
+        assert_eq!(names[3], BuildStep::CutRelease.as_str());
     }
-    Ok(())
-}
 
-/// Process types as a line of output shows them.
-fn listed<'a>(types: impl Iterator<Item = &'a str>) -> String {
-    let types: Vec<&str> = types.collect();
-    if types.is_empty() { "(none)".to_owned() } else { types.join(", ") }
-}
-
-/// The Procfile of a source tar. Says in a sentence why it cannot be used.
-async fn read_procfile(source: &Path) -> Result<Option<Procfile>, String> {
-    let source = source.to_owned();
-    let read = tokio::task::spawn_blocking(move || -> std::io::Result<Option<Vec<u8>>> {
-        let mut archive = tar::Archive::new(std::io::BufReader::new(std::fs::File::open(source)?));
-        for entry in archive.entries()? {
-            let entry = entry?;
-            let path = entry.path()?;
-            let name = path.strip_prefix("./").unwrap_or(&path);
-            if name == Path::new("Procfile") && entry.header().entry_type().is_file() {
-                let mut bytes = Vec::new();
-                entry.take(1024 * 1024).read_to_end(&mut bytes)?;
-                return Ok(Some(bytes));
-            }
-        }
-        Ok(None)
-    });
-    let bytes = read.await.map_err(|e| e.to_string())?.map_err(|e| format!("the source cannot be read: {e}"))?;
-    bytes.map(|bytes| Procfile::parse(&bytes).map_err(|e| e.to_string())).transpose()
-}
-
-/// The Procfile's types; what the buildpacks announced by themselves only where it says nothing.
-///
-/// As on Heroku, a Procfile without `web` leaves the buildpack's own `web` out only when the buildpack has none.
-fn process_table(procfile: Option<&Procfile>, built: &BuiltImage) -> ProcessTable {
-    let mut table = ProcessTable::new();
-    match procfile {
-        Some(procfile) if !procfile.is_empty() => {
-            table.extend(procfile.iter().map(|(process_type, command)| (process_type.clone(), command.to_owned())));
-        }
-        _ => table.extend(built.default_processes.clone()),
+    #[test]
+    fn the_steps_that_hold_something_are_steps() {
+        let phase = crate::jobs::ReleasePhaseStep::Run.as_str();
+        let held = [BuildStep::ExportImage.as_str(), BuildStep::RunReleasePhase.as_str(), phase];
+        assert_eq!(held, paas_store::HELD_STEPS);
     }
-    table
 }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paas_ports::{PortError, outside};
-use paas_store::{JobKind, JobLease, StoreError};
+use paas_store::{JobKind, JobLease, StoreError, Takes};
 use tokio::sync::{Semaphore, watch};
 
 pub use build_app::{BuildMemo, BuildStep};
+pub(crate) use build_app::{VERDICT, WAIT};
 pub use run_release_phase::ReleasePhaseStep;
 
 use crate::crash_point::Side;
@@ -27,6 +28,8 @@ use crate::cx::{Cx, OpError};
 const LEASE: Duration = Duration::from_secs(15);
 /// How many jobs run at the same time. Builds are what is heavy among them; the engine's limits hold them.
 const WORKERS: usize = 16;
+/// For how long what a dropped worker last asked for may still happen: an engine ends what it was told to begin.
+const LATE: Duration = Duration::from_secs(2);
 /// A step that fails for a passing reason is tried this often before the job gives up.
 const MAX_ATTEMPTS: i64 = 8;
 
@@ -34,7 +37,7 @@ const MAX_ATTEMPTS: i64 = 8;
 enum Next {
     /// The job goes on with the step that its row names.
     Step,
-    /// The job is over; its row says so.
+    /// Nothing more to do for now; the job's row says whether it is over.
     Done,
     /// Something else has to happen first; try the step again then. Counts as no failure.
     Wait(Duration),
@@ -75,15 +78,21 @@ impl From<OpError> for JobError {
     }
 }
 
-/// Works on jobs until `stop` says so. Jobs under way are dropped then: going on is what a restart does anyway.
-pub async fn run(cx: Cx, owner: String, mut stop: watch::Receiver<bool>) {
+/// Works on jobs that this server `takes` until `stop` says so. Jobs under way are dropped then: going on is what a
+/// restart does anyway.
+pub async fn run(cx: Cx, owner: String, takes: Takes, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(WORKERS));
     let mut running = tokio::task::JoinSet::new();
     while !*stop.borrow() {
+        // What is claimed is worked on at once: nobody else can have it meanwhile.
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            _ = stop.changed() => continue,
+        };
+        let Ok(slot) = slot else { break };
         let kicked = cx.kicks.jobs.notified();
-        match outside::task(claim(&cx, &owner)).await {
+        match outside::task(claim(&cx, &owner, takes)).await {
             Ok(Claimed::Job(lease)) => {
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
                 let cx = cx.clone();
                 running.spawn(async move {
                     outside::task(work(&cx, *lease)).await;
@@ -114,14 +123,14 @@ enum Claimed {
     NothingUntil(Duration),
 }
 
-async fn claim(cx: &Cx, owner: &str) -> Result<Claimed, StoreError> {
+async fn claim(cx: &Cx, owner: &str, takes: Takes) -> Result<Claimed, StoreError> {
     let now = cx.now();
     let until = now.plus_ms(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
     // A look first: an idle server must not write.
-    let due = cx.store.read().await?.next_due_job().await?;
+    let due = cx.store.read().await?.next_due_job(takes).await?;
     if due.is_some_and(|at| at <= now) {
         let mut uow = cx.begin().await?;
-        let claimed = match uow.claim_job(owner, now, until).await {
+        let claimed = match uow.claim_job(owner, takes, now, until).await {
             // Another server took another one of its queue at the same moment.
             Err(StoreError::Taken(_)) => None,
             claimed => {
@@ -145,7 +154,15 @@ async fn work(cx: &Cx, lease: JobLease) {
     let steps = run_steps(cx, &lease);
     let beat = async {
         loop {
-            tokio::time::sleep(LEASE / 3).await;
+            // Before the look, so that no call is missed between the two.
+            let destroyed = cx.kicks.destroyed.notified();
+            if let Err(StoreError::Fenced) = outside::task(still_ours(cx, &lease)).await {
+                return;
+            }
+            tokio::select! {
+                () = destroyed => continue,
+                () = tokio::time::sleep(LEASE / 3) => {}
+            }
             let renewed = outside::task(async {
                 let mut uow = cx.begin().await?;
                 let until = cx.now().plus_ms(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
@@ -157,14 +174,36 @@ async fn work(cx: &Cx, lease: JobLease) {
             }
         }
     };
-    tokio::select! {
-        () = steps => {}
-        () = beat => tracing::info!(job = %lease.job.id, "the job was taken away"),
+    let ended = tokio::select! {
+        ended = steps => ended,
+        () = beat => {
+            tracing::info!(job = %lease.job.id, "the job was taken away");
+            false
+        }
+    };
+    if !ended {
+        // Who destroys the app waits for this.
+        let until = cx.now().plus_ms(i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX));
+        let let_go = async {
+            let mut uow = cx.begin().await?;
+            uow.let_go_of_job(&lease, until).await?;
+            uow.save().await
+        };
+        if let Err(error) = let_go.await {
+            tracing::warn!(job = %lease.job.id, %error, "a job that was taken away is held until its lease runs out");
+        }
     }
     cx.kick();
 }
 
-async fn run_steps(cx: &Cx, lease: &JobLease) {
+/// Whether the job is still this worker's; [`StoreError::Fenced`] when its app was destroyed or somebody else took it.
+/// Asked before every effect: what is made outside for an app that goes would stay.
+async fn still_ours(cx: &Cx, lease: &JobLease) -> Result<(), StoreError> {
+    cx.store.read().await?.check_job(lease).await
+}
+
+/// Takes steps until the job has to be left; whether that was written down.
+async fn run_steps(cx: &Cx, lease: &JobLease) -> bool {
     let mut lease = lease.clone();
     loop {
         let ended = match lease.job.kind {
@@ -172,34 +211,37 @@ async fn run_steps(cx: &Cx, lease: &JobLease) {
             JobKind::RunReleasePhase => run_release_phase::step(cx, &lease).await,
         };
         cx.kicks.changed.notify_waiters();
-        let again = match ended {
-            Ok(Next::Step) => match reread(cx, &lease).await {
-                Ok(job) => {
-                    lease.job = job;
-                    continue;
-                }
-                Err(error) => {
-                    tracing::error!(job = %lease.job.id, %error, "the job's row cannot be read");
-                    return;
-                }
-            },
-            Ok(Next::Done) | Err(JobError::Lost) => return,
-            Ok(Next::Wait(wait)) => {
-                tokio::time::sleep(wait).await;
-                continue;
+        let next = match ended {
+            Ok(next) => Ok(next),
+            Err(JobError::Lost) => return false,
+            // What a job that gave up still has to do asks the database only, and must be done some time.
+            Err(JobError::Retry(cause)) if lease.job.attempts + 1 < MAX_ATTEMPTS || gave_up(&lease) => {
+                retry(cx, &lease, &cause).await
             }
-            Err(JobError::Retry(cause)) if lease.job.attempts + 1 < MAX_ATTEMPTS => retry(cx, &lease, &cause).await,
             Err(JobError::Retry(cause) | JobError::GiveUp(cause)) => give_up(cx, &lease, &cause).await,
         };
-        match again {
-            Ok(()) => return,
+        match next {
+            Ok(Next::Done) => return true,
+            Ok(Next::Wait(wait)) => tokio::time::sleep(wait).await,
+            Ok(Next::Step) => match reread(cx, &lease).await {
+                Ok(job) => lease.job = job,
+                Err(error) => {
+                    tracing::error!(job = %lease.job.id, %error, "the job's row cannot be read");
+                    return false;
+                }
+            },
             Err(error) => {
                 // The lease runs out and the row is claimed again: nothing else to do here.
                 tracing::error!(job = %lease.job.id, %error, "the job's end cannot be written");
-                return;
+                return false;
             }
         }
     }
+}
+
+/// Whether the job writes that it has given up.
+fn gave_up(lease: &JobLease) -> bool {
+    [BuildStep::GiveUp.as_str(), ReleasePhaseStep::GiveUp.as_str()].contains(&lease.job.step.as_str())
 }
 
 async fn reread(cx: &Cx, lease: &JobLease) -> Result<paas_store::Job, StoreError> {
@@ -207,17 +249,19 @@ async fn reread(cx: &Cx, lease: &JobLease) -> Result<paas_store::Job, StoreError
     job.filter(|job| job.id == lease.job.id).ok_or(StoreError::Fenced)
 }
 
-async fn retry(cx: &Cx, lease: &JobLease, cause: &str) -> Result<(), StoreError> {
+/// Gives the job back: whoever claims it then tries its step again.
+async fn retry(cx: &Cx, lease: &JobLease, cause: &str) -> Result<Next, StoreError> {
     let now = cx.now();
     tracing::warn!(job = %lease.job.id, step = lease.job.step, cause, "the step is tried again");
     // 0.5, 1, 2, … seconds.
     let delay = 500_i64 << lease.job.attempts.clamp(0, 10);
     let mut uow = cx.begin().await?;
     uow.retry_job(lease, cause, now.plus_ms(delay), now).await?;
-    uow.save().await
+    uow.save().await?;
+    Ok(Next::Done)
 }
 
-async fn give_up(cx: &Cx, lease: &JobLease, cause: &str) -> Result<(), StoreError> {
+async fn give_up(cx: &Cx, lease: &JobLease, cause: &str) -> Result<Next, StoreError> {
     tracing::warn!(job = %lease.job.id, step = lease.job.step, cause, "the job gives up");
     match lease.job.kind {
         JobKind::BuildApp => build_app::give_up(cx, lease, cause).await,

@@ -3,6 +3,7 @@
 //! Shared by the build's job and by the job of releases that no build cuts.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use paas_domain::{DynoKind, DynoState, ReleaseId, ReleaseStatus, Timestamp};
@@ -15,14 +16,36 @@ use super::output::Section;
 use crate::cx::Cx;
 use crate::ops::cut_release::make_current;
 
-/// Runs the phase of a pending release to its end and gives its exit status; `None` while an older release's
-/// phase has to come first: phases run strictly in the order of versions.
+/// How a phase ended.
+pub(super) struct PhaseEnd {
+    /// The command's exit status; not zero when it never ran.
+    pub(super) exit: i32,
+    /// Why it could not run, or not to its end, when that says more than the status.
+    pub(super) cause: Option<String>,
+}
+
+// The sections of a release's output.
+const OWN: u8 = 0;
+const CAUSE: u8 = 1;
+
+/// Why a command is ended that has had its time; Heroku's words.
+const OVER_TIME: &str = "Release phase exceeded its time limit";
+/// How often the clock is looked at while the command runs.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a command may take to end once it was stopped: twice what it is given before it is killed.
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs the phase of a pending release to its end; `None` while an older release's phase has to come first: phases run
+/// strictly in the order of versions.
+///
+/// The command has its time from its start on, however long it waited for its turn. What goes wrong on the way for a
+/// passing reason is an error: called again, this goes on with the same dyno and writes its output anew.
 pub(super) async fn run(
     cx: &Cx,
     app: &AppScope,
     release: &Release,
     build_output: Option<&Section<'_>>,
-) -> Result<Option<i32>, JobError> {
+) -> Result<Option<PhaseEnd>, JobError> {
     let (dyno, spec) = {
         let mut uow = cx.store.read().await?;
         let releases = uow.releases(app).await?;
@@ -31,10 +54,12 @@ pub(super) async fn run(
         }
         let dyno = phase_dyno(&mut uow, app, release).await?;
         if let (Some(exit), true) = (dyno.exit_code, dyno.ended_at.is_some()) {
-            return Ok(Some(exit));
+            return Ok(Some(PhaseEnd { exit, cause: None }));
         }
         let config = uow.config(app, &release.config).await?.vars;
         let image = release.image.clone().ok_or_else(|| JobError::GiveUp("the release has no image".to_owned()))?;
+        let architecture = uow.image(app, &image).await?.architecture;
+        let capacity = uow.app(app).await?.capacity;
         let spec = OneOffSpec {
             app: app.id().clone(),
             name: dyno.name.clone(),
@@ -45,37 +70,101 @@ pub(super) async fn run(
             config,
             config_id: Some(release.config.clone()),
             size: dyno.size,
+            architecture,
+            capacity,
             attach: true,
             tty: false,
+            link: None,
         };
         (dyno, spec)
     };
     cx.runtime.start_once(&dyno.id, &spec).await?;
-    let deadline = dyno.created_at.plus_ms(i64::try_from(cx.settings.release_timeout.as_millis()).unwrap_or(i64::MAX));
     let own_output = match &release.output {
-        Some(id) => Some(Section::begin(cx, id, 0).await?),
+        Some(id) => Some(Section::begin(cx, id, OWN).await?),
         None => None,
     };
-    let copying = copy_output(cx, app, &dyno, own_output.as_ref(), build_output);
-    let limit = std::time::Duration::from_millis(u64::try_from(deadline.since_ms(cx.now())).unwrap_or(0));
-    let timed_out = tokio::time::timeout(limit, copying).await.is_err();
-    if timed_out {
+    let ended = async {
+        let cause = copy_output(cx, app, &dyno, own_output.as_ref(), build_output).await?;
+        Ok::<_, JobError>((exit(cx, app, &dyno).await?, cause))
+    };
+    // Whoever was here before may have died as it ended the command.
+    let over_time = was_over_time(cx, &dyno);
+    if over_time {
         cx.runtime.stop(&dyno.id).await?;
-        cx.say(app.id(), LogSource::Heroku, &dyno.name.to_string(), "Release phase exceeded its time limit").await;
     }
+    // A phase that was killed for its time has failed, whatever status it found to exit with.
+    let killed = |exit: i32| (if exit == 0 { 1 } else { exit }, Some(OVER_TIME.to_owned()));
+    let (exit, cause) = tokio::select! {
+        ended = ended => {
+            let (exit, cause) = ended?;
+            // Asked again: who had the job before may just have ended it.
+            let row = cx.store.read().await?.dyno(app, &dyno.id).await?;
+            if was_over_time(cx, &row) { killed(exit) } else { (exit, cause) }
+        }
+        limit = time_is_up(cx, app, &dyno), if !over_time => {
+            limit?;
+            end_over_time(cx, app, &dyno).await?;
+            let exit = tokio::time::timeout(STOPPED_WITHIN, exit(cx, app, &dyno)).await;
+            killed(exit.map_err(|_| JobError::GiveUp(format!("{OVER_TIME}, and its command cannot be ended")))??)
+        }
+    };
+    if exit != 0
+        && let Some(cause) = &cause
+    {
+        say_cause(cx, release, cause).await;
+    }
+    if let Some(id) = &release.output {
+        cx.outputs.close(id).await?;
+    }
+    Ok(Some(PhaseEnd { exit, cause }))
+}
+
+/// Ends a command that has had its time. The wish is a row first, so that why it ended is known to whoever goes on.
+async fn end_over_time(cx: &Cx, app: &AppScope, dyno: &Dyno) -> Result<(), JobError> {
+    let mut uow = cx.begin().await?;
+    uow.request_dyno_stop(app, &dyno.id, cx.now()).await?;
+    uow.save().await?;
+    cx.say(app.id(), LogSource::Heroku, &dyno.name.to_string(), OVER_TIME).await;
+    Ok(cx.runtime.stop(&dyno.id).await?)
+}
+
+/// Whether the dyno was told to stop because its time was up: nobody else asks so late.
+fn was_over_time(cx: &Cx, dyno: &Dyno) -> bool {
+    let limit = i64::try_from(cx.settings.release_timeout.as_millis()).unwrap_or(i64::MAX);
+    dyno.stop_requested_at.is_some_and(|at| at >= dyno.created_at.plus_ms(limit))
+}
+
+/// Waits until the command has had its time; one that has ended has all the time there is.
+async fn time_is_up(cx: &Cx, app: &AppScope, dyno: &Dyno) -> Result<(), JobError> {
+    let limit = i64::try_from(cx.settings.release_timeout.as_millis()).unwrap_or(i64::MAX);
+    let now = cx.now();
+    loop {
+        // It may have been started by a server that died since, or only after we began to wait.
+        let since = match cx.runtime.observe_one(app.id(), &dyno.id).await? {
+            Some(seen) if matches!(seen.state, DynoState::Ended | DynoState::Crashed) => std::future::pending().await,
+            Some(seen) if seen.state != DynoState::Starting => seen.since,
+            _ => now,
+        };
+        let deadline = since.plus_ms(limit);
+        if cx.now() >= deadline {
+            return Ok(());
+        }
+        while cx.now() < deadline {
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// Waits for the dyno's exit.
+async fn exit(cx: &Cx, app: &AppScope, dyno: &Dyno) -> Result<i32, JobError> {
     loop {
         match cx.runtime.observe_one(app.id(), &dyno.id).await? {
             Some(seen) if matches!(seen.state, DynoState::Ended | DynoState::Crashed) => {
-                if let Some(id) = &release.output {
-                    cx.outputs.close(id).await?;
-                }
-                // A phase that was killed for its time has failed, whatever status it found to exit with.
-                let exit = seen.exit_code.unwrap_or(1);
-                return Ok(Some(if timed_out && exit == 0 { 1 } else { exit }));
+                return Ok(seen.exit_code.unwrap_or(1));
             }
-            Some(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Some(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             // It was started and is gone without a trace: it may have run, so it is not run again.
-            None => return Ok(Some(1)),
+            None => return Ok(1),
         }
     }
 }
@@ -118,24 +207,29 @@ impl Logged {
 
 /// After how much silence it is looked at whether the dyno has ended: an engine that was attached to just as it did
 /// may never end the stream.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(3);
+const SILENCE: Duration = Duration::from_secs(3);
 
-/// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends.
+/// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends. Answers why
+/// it was not started, when it has ended with that.
 async fn copy_output(
     cx: &Cx,
     app: &AppScope,
     dyno: &Dyno,
     own: Option<&Section<'_>>,
     of_build: Option<&Section<'_>>,
-) -> Result<(), JobError> {
+) -> Result<Option<String>, JobError> {
     let mut logged = Logged::read(cx, app, dyno).await?;
     let mut stream = match cx.runtime.attach(&dyno.id).await {
         Ok(stream) => stream,
         Err(error) => {
             // It may have come to its end while the server died that it spoke to. What it wrote is in storage.
             let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
-            let done = seen.is_some_and(|seen| seen.exit_code == Some(0));
-            return if done { Ok(()) } else { Err(error.into()) };
+            return match seen.map(|seen| seen.exit_code) {
+                Some(Some(0)) => Ok(None),
+                // There is nothing to wait for any more: it never will be started.
+                Some(Some(_)) | None if !error.is_transient() => Ok(Some(error.to_string())),
+                _ => Err(error.into()),
+            };
         }
     };
     let mut buffer = vec![0_u8; 16 * 1024];
@@ -175,7 +269,7 @@ async fn copy_output(
             cx.logs.append(app.id(), lines).await?;
         }
         if count == 0 {
-            return Ok(());
+            return Ok(None);
         }
     }
 }
@@ -190,16 +284,34 @@ async fn phase_dyno(uow: &mut Uow, app: &AppScope, release: &Release) -> Result<
     uow.release_dyno(app, release.version).await?.ok_or(StoreError::NotFound("release dyno"))
 }
 
-/// Writes the phase's exit.
+/// Writes the phase's exit; `None` when nobody knows it.
 pub(super) async fn end_dyno(
     uow: &mut Uow,
     app: &AppScope,
     release: &Release,
-    exit: i32,
+    exit: Option<i32>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let dyno = phase_dyno(uow, app, release).await?;
-    uow.end_dyno(app, &dyno.id, Some(exit), now).await
+    uow.end_dyno(app, &dyno.id, exit, now).await
+}
+
+/// Writes that a pending release has failed for another reason than its command's exit. One that has ended stays as it is.
+pub(super) async fn fail(uow: &mut Uow, app: &AppScope, release: &Release, now: Timestamp) -> Result<(), StoreError> {
+    uow.lock_app(app).await?;
+    if uow.finish_release(app, &release.id, ReleaseStatus::Failed, now).await? {
+        end_dyno(uow, app, release, None, now).await?;
+    }
+    Ok(())
+}
+
+/// Adds to a release's own output why its command did not run, or not to its end. A courtesy: the rows are what counts.
+pub(super) async fn say_cause(cx: &Cx, release: &Release, cause: &str) {
+    let Some(id) = &release.output else { return };
+    if let Ok(section) = Section::begin(cx, id, CAUSE).await {
+        let _ = section.line(&format!(" !     {cause}")).await;
+        let _ = cx.outputs.close(id).await;
+    }
 }
 
 /// Ends the pending release: succeeded and current, or failed.
@@ -219,25 +331,30 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Removes the phase's dyno. Succeeds when there is none.
+/// Removes the phase's dyno; one that still runs, because its job gave up, is stopped first. Succeeds when there is none.
 pub(super) async fn forget(cx: &Cx, app: &AppScope, release: &ReleaseId) -> Result<(), JobError> {
     let dyno = {
         let mut uow = cx.store.read().await?;
         let release = uow.release(app, release).await?;
         uow.release_dyno(app, release.version).await?
     };
-    if let Some(dyno) = dyno {
-        cx.runtime.forget(&dyno.id).await?;
+    let Some(dyno) = dyno else { return Ok(()) };
+    let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
+    if seen.is_some_and(|seen| !matches!(seen.state, DynoState::Ended | DynoState::Crashed)) {
+        cx.runtime.stop(&dyno.id).await?;
+        let ended = tokio::time::timeout(STOPPED_WITHIN, exit(cx, app, &dyno)).await;
+        ended.map_err(|_| JobError::GiveUp("the release command cannot be ended".to_owned()))??;
     }
-    Ok(())
+    Ok(cx.runtime.forget(&dyno.id).await?)
 }
 
 /// What the pusher reads when the command failed.
-pub(super) fn failure_text(release: &Release, exit: i32, served_before: bool) -> String {
+pub(super) fn failure_text(release: &Release, exit: i32, cause: Option<&str>, served_before: bool) -> String {
     let version = release.version;
+    let cause = cause.map(|cause| format!(" !     {cause}\n")).unwrap_or_default();
     let still = if served_before { "The release that served before still serves. " } else { "" };
     format!(
-        "\n !     Release command failed (exit status {exit}): {version} was not deployed.\n \
+        "\n !     Release command failed (exit status {exit}): {version} was not deployed.\n{cause} \
          !     {still}See `releases:output {version}`.\n"
     )
 }

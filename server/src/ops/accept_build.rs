@@ -7,7 +7,7 @@ use paas_store::{Account, AppScope, Build, JobKind, JobState, NewBuild};
 use serde::{Deserialize, Serialize};
 
 use crate::cx::{Cx, OpError};
-use crate::jobs::{BuildMemo, BuildStep};
+use crate::jobs::{BuildMemo, BuildStep, VERDICT};
 use crate::token::{new_token, token_hash};
 
 /// What a build is made of.
@@ -35,6 +35,43 @@ pub enum BuildSource {
 /// # Errors
 /// When the app is gone or the database does not answer.
 pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: BuildSource) -> Result<Build, OpError> {
+    match accept(cx, app, account, source, None).await? {
+        Accepted::Build(build) => Ok(*build),
+        Accepted::Moved => Err(OpError::Conflict("the branch has moved".to_owned())),
+    }
+}
+
+/// What a push comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// This build, new or under way.
+    Build(Box<Build>),
+    /// Nothing: the branch is at a commit that the push would drop without knowing of it.
+    Moved,
+}
+
+/// [`accept_build`] for a push: the branch must be where one of `known` says, `None` where it was not there. That a
+/// commit is on its way to it is no hindrance: the newer push has the last word.
+///
+/// # Errors
+/// When the app is gone or the database does not answer.
+pub async fn accept_push(
+    cx: &Cx,
+    app: &AppScope,
+    account: &Account,
+    source: BuildSource,
+    known: &[Option<String>],
+) -> Result<Accepted, OpError> {
+    accept(cx, app, account, source, Some(known)).await
+}
+
+async fn accept(
+    cx: &Cx,
+    app: &AppScope,
+    account: &Account,
+    source: BuildSource,
+    known: Option<&[Option<String>]>,
+) -> Result<Accepted, OpError> {
     let now = cx.now();
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
@@ -42,17 +79,21 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
     if let BuildSource::Commit { commit, branch } = &source {
         let same = |b: &&Build| b.commit.as_deref() == Some(commit) && b.branch.as_deref() == Some(branch);
         if let Some(build) = pending.iter().rev().find(same) {
-            return Ok(build.clone());
+            return Ok(Accepted::Build(Box::new(build.clone())));
         }
         // Its release may be on the way to serving: the build has ended, its job has not. Or it came to serve between
         // the moment when this push was told where the branch is and now.
-        let moved = uow.branches(app).await?.iter().any(|(name, tip)| name == branch && tip == commit);
+        let tip = uow.branches(app).await?.into_iter().find(|(name, _)| name == branch).map(|(_, tip)| tip);
+        let moved = tip.as_ref() == Some(commit);
         for build in uow.builds(app).await?.iter().rev().filter(same) {
             let job = uow.job_about(app, build.id.as_str()).await?;
             let under_way = job.is_some_and(|job| matches!(job.state, JobState::Waiting | JobState::Running));
             if under_way || moved && build.status == BuildStatus::Succeeded {
-                return Ok(build.clone());
+                return Ok(Accepted::Build(Box::new(build.clone())));
             }
+        }
+        if known.is_some_and(|known| !moved && !known.contains(&tip)) {
+            return Ok(Accepted::Moved);
         }
     }
     let mut superseded = Vec::new();
@@ -82,16 +123,30 @@ pub async fn accept_build(cx: &Cx, app: &AppScope, account: &Account, source: Bu
     uow.create_job(app, &queue, JobKind::BuildApp, build.id.as_str(), first, now).await?;
     uow.save().await?;
     cx.kick();
-    // A push is told by its own session; whoever uploaded an archive reads the output.
-    for older in superseded.iter().filter(|older| older.branch.is_none()) {
-        if let Some(key) = &older.source_key {
-            cx.objects.remove(key).await?;
+    // This build is accepted, whatever becomes of the words to those before it.
+    for older in &superseded {
+        if let Err(error) = end_superseded(cx, older).await {
+            tracing::warn!(build = %older.id, %error, "a build that is superseded is not told so");
         }
-        say_failed(cx, &older.output, "Build superseded by a newer one.").await?;
+    }
+    // The build is accepted all the same: whoever cannot be told now is told with the next look.
+    if let Err(error) = crate::servers::say_unbuildable(cx).await {
+        tracing::warn!(%error, "who waits for a builder is told later");
     }
     let line = format!("Build started by user {}", account.email);
     cx.say(app.id(), paas_ports::LogSource::App, "api", line).await;
-    Ok(build)
+    Ok(Accepted::Build(Box::new(build)))
+}
+
+/// Says in its output that a build gave way, and drops its source.
+async fn end_superseded(cx: &Cx, older: &Build) -> Result<(), OpError> {
+    let archive = older.branch.is_none();
+    let words = if archive { "Build superseded by a newer one." } else { "Push rejected: superseded by a newer push." };
+    say_failed(cx, &older.output, words).await?;
+    if let Some(key) = &older.source_key {
+        cx.objects.remove(key).await?;
+    }
+    Ok(())
 }
 
 /// Writes a build of a source that cannot be unpacked: failed from the start, with the reason as its output.
@@ -116,14 +171,16 @@ pub async fn refuse_build(
     uow.fail_build(app, &build.id, reason, now).await?;
     let build = uow.build(app, &build.id).await?;
     uow.save().await?;
-    say_failed(cx, &output, reason).await?;
+    if let Err(error) = say_failed(cx, &output, reason).await {
+        tracing::warn!(build = %build.id, %error, "why a source was refused is in its build's row only");
+    }
     Ok(build)
 }
 
-/// The whole output of a build that never ran.
+/// The end of the output of a build that never ran; it may have said that it waits.
 async fn say_failed(cx: &Cx, output: &OutputId, reason: &str) -> Result<(), OpError> {
-    cx.outputs.begin(output, 0).await?;
-    cx.outputs.write(output, 0, format!(" !     {reason}\n").into()).await?;
+    cx.outputs.begin(output, VERDICT).await?;
+    cx.outputs.write(output, VERDICT, format!(" !     {reason}\n").into()).await?;
     Ok(cx.outputs.close(output).await?)
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Heroku's first push of an app is v3: v1 is "Initial release" and v2 "Enable Logplex". So it is here.
 
-use paas_domain::{AppName, HostName, ReleaseStatus, Timestamp};
+use paas_domain::{AppName, Architecture, Capacity, HostName, ReleaseStatus, Timestamp};
 use paas_store::{Account, App, AppScope, DomainKind, NewRelease, ProcessTable, StoreError, Uow};
 
-use crate::cx::{Cx, OpError};
+use crate::cx::{Cx, Offer, OpError};
 
 const ADJECTIVES: [&str; 32] = [
     "agile", "ancient", "autumn", "boiling", "calm", "cold", "damp", "dry", "fast", "frozen", "gentle", "glacial",
@@ -75,8 +75,9 @@ pub async fn create_app(cx: &Cx, account: &Account, name: Option<AppName>) -> Re
     Err(OpError::Conflict("no free name was found".to_owned()))
 }
 
-/// Host names under the app domain that are ours, or that look as if they were.
-const RESERVED: [&str; 18] = [
+/// Host names under the app domain that are ours, or that look as if they were; and those that machines look up by
+/// themselves, to be told where their proxy or their mail is.
+const RESERVED: &[&str] = &[
     "api",
     "git",
     "registry",
@@ -95,6 +96,36 @@ const RESERVED: [&str; 18] = [
     "security",
     "support",
     "metrics",
+    "login",
+    "signup",
+    "auth",
+    "oauth",
+    "sso",
+    "account",
+    "accounts",
+    "billing",
+    "exec",
+    "data",
+    "mail",
+    "smtp",
+    "imap",
+    "ns1",
+    "ns2",
+    "ftp",
+    "ssh",
+    "vpn",
+    "proxy",
+    "root",
+    "internal",
+    "local",
+    "localhost",
+    "wpad",
+    "isatap",
+    "autodiscover",
+    "autoconfig",
+    "mta-sts",
+    "noreply",
+    "paas",
 ];
 
 /// Refuses a name that is the platform's own, or that a browser would show as another one (`xn--`).
@@ -118,6 +149,13 @@ async fn create(
     let scope = uow.create_app(name, &account.id, now).await?;
     let hostname = own_hostname(cx, name)?;
     uow.create_domain(&scope, &hostname, DomainKind::Heroku, now).await?;
+    if cx.settings.offer == Offer::Fargate {
+        // Where every builder is an ARM one, apps are ARM ones unless they say otherwise.
+        let builders: Vec<Architecture> = uow.servers().await?.into_iter().filter_map(|server| server.builds).collect();
+        let usual = cx.settings.offer.architecture();
+        let architecture = builders.iter().find(|one| **one == usual).or(builders.first()).copied().unwrap_or(usual);
+        uow.set_placement(&scope, Some(architecture), Capacity::default()).await?;
+    }
     let config = uow.app(&scope).await?.head_config;
     for description in ["Initial release", "Enable Logplex"] {
         let release = NewRelease {

@@ -96,6 +96,8 @@ async fn create_phase_dyno(uow: &mut Uow, app: &AppScope, release: &Release, now
         tty: false,
         attach_hash: None,
         env: ConfigVars::new(),
+        expires_at: None,
+        link: None,
     };
     uow.create_dyno(app, &new, now).await.map(drop)
 }

@@ -1,4 +1,6 @@
 //! `apps:destroy`: name and hosts are free at once; reconciliation removes what is outside, then the last rows.
+//!
+//! Jobs under way are cancelled here and hear of it at once; reconciliation waits until none is at work any more.
 
 use paas_store::{App, AppScope};
 
@@ -18,6 +20,6 @@ pub async fn destroy_app(cx: &Cx, app: &AppScope) -> Result<App, OpError> {
     }
     uow.delete_app(app, now).await?;
     uow.save().await?;
-    cx.kick();
+    cx.kick_destroyed();
     Ok(was)
 }

@@ -1,6 +1,7 @@
 //! `domains:add` and `domains:remove`.
 
 use paas_domain::{DomainId, HostName};
+use paas_ports::PortError;
 use paas_store::{AppScope, Domain, DomainKind};
 
 use crate::cx::{Cx, OpError};
@@ -11,7 +12,8 @@ pub const MAX_DOMAINS: usize = 1000;
 /// Gives an app a custom domain.
 ///
 /// # Errors
-/// [`OpError::Invalid`] when an app has it, when it lies below the platform's own domain, or at [`MAX_DOMAINS`].
+/// [`OpError::Invalid`] when an app has it, when it lies below the platform's own domain, at [`MAX_DOMAINS`], and when
+/// the platform could not lead it to the app.
 pub async fn add_domain(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<Domain, OpError> {
     let ours = &cx.settings.app_domain;
     let below =
@@ -22,6 +24,7 @@ pub async fn add_domain(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<
     if is_not_public(hostname) {
         return Err(OpError::invalid(format!("{hostname} is not a domain name that can be owned.")));
     }
+    check_with_ingress(cx, app, hostname).await?;
     let now = cx.now();
     let mut uow = cx.begin().await?;
     uow.lock_app(app).await?;
@@ -42,6 +45,21 @@ pub async fn add_domain(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<
     uow.save().await?;
     cx.kick();
     Ok(domain)
+}
+
+/// Whether requests for this host can come to the app: before any row says so.
+async fn check_with_ingress(cx: &Cx, app: &AppScope, hostname: &HostName) -> Result<(), OpError> {
+    let mut hosts: Vec<HostName> = {
+        let mut uow = cx.store.read().await?;
+        uow.domains(app).await?.into_iter().map(|domain| domain.hostname).collect()
+    };
+    if !hosts.contains(hostname) {
+        hosts.push(hostname.clone());
+    }
+    match cx.ingress.check_hosts(app.id(), &hosts).await {
+        Err(PortError::Permanent { cause, .. }) => Err(OpError::invalid(cause)),
+        other => Ok(other?),
+    }
 }
 
 /// Names that are nobody's: private and special ones, and those that registries give names below.

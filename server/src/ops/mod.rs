@@ -15,6 +15,8 @@ pub mod roll_back;
 pub mod run_dyno;
 pub mod scale_formation;
 pub mod set_config;
+pub mod set_feature;
+pub mod set_placement;
 pub mod update_app;
 
 pub use crate::cx::OpError;

@@ -24,6 +24,8 @@ pub struct RunRequest {
     pub tty: bool,
     /// How large it is.
     pub size: Option<DynoSize>,
+    /// How many seconds it may run; for ever unless said.
+    pub time_to_live_s: Option<u32>,
     /// What its name starts with: `run` unless said.
     pub process_type: Option<ProcessType>,
 }
@@ -68,6 +70,9 @@ pub async fn run_dyno(
         tty: request.tty,
         attach_hash: token.as_ref().map(|token| data_encoding::HEXLOWER.encode(&token.hash())),
         env: request.env,
+        expires_at: request.time_to_live_s.map(|seconds| now.plus_s(i64::from(seconds))),
+        // Another server may start it: the client comes to this one.
+        link: cx.settings.link.clone().filter(|_| request.attach),
     };
     let taken: Vec<DynoName> = uow.dynos(app).await?.into_iter().map(|dyno| dyno.name).collect();
     while taken.contains(&new.name) {

@@ -10,8 +10,17 @@ use crate::cx::{Cx, OpError};
 /// One config var to set (`Some`) or to unset (`None`).
 pub type ConfigChange = (EnvKey, Option<SecretString>);
 
-/// Names that the platform itself sets in dynos, and that a config var must not shadow.
-const RESERVED: [&str; 3] = ["PORT", "DYNO", "PAAS_COMMAND"];
+/// Names that the platform itself sets in dynos.
+const RESERVED: [&str; 2] = ["PORT", "DYNO"];
+/// What its other names begin with.
+const RESERVED_PREFIXES: [&str; 3] = ["HEROKU_", "PAAS_", "__"];
+
+/// Whether a name is the platform's own in a dyno's environment: neither a config var nor a one-off dyno's own
+/// variable may shadow it.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Changes config vars. Without a real difference nothing happens and there is no release, as on Heroku.
 ///
@@ -25,12 +34,13 @@ pub async fn set_config(
 ) -> Result<(ConfigVars, Option<Release>), OpError> {
     for (key, value) in changes {
         let name = key.as_str();
-        if value.is_some() && (name.starts_with("PAAS_CONFIG_") || RESERVED.contains(&name)) {
+        if value.is_some() && RESERVED.contains(&name) {
             return Err(OpError::invalid(format!("{name} is set by the platform and can't be a config var.")));
         }
-        if name.starts_with("__") || name.starts_with("HEROKU_") && value.is_some() {
+        // What is there from before may go.
+        if name.starts_with("__") || value.is_some() && is_reserved(name) {
             return Err(OpError::invalid(format!(
-                "{name} can't be used: names starting with __ or HEROKU_ are reserved."
+                "{name} can't be used: names starting with __, HEROKU_ or PAAS_ are reserved."
             )));
         }
         if value.as_ref().is_some_and(|v| v.expose_secret().contains('\0')) {

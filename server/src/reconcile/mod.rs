@@ -6,7 +6,9 @@
 
 mod collect;
 mod destroy;
+mod one_offs;
 mod pass;
+mod quiet;
 mod refused;
 mod service;
 
@@ -38,11 +40,19 @@ pub async fn run(cx: Cx, owner: String, mut stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(WORKERS));
     let mut running = tokio::task::JoinSet::new();
     let mut swept = tokio::time::Instant::now();
+    // One sweep at a time, beside the passes; and beside both one look for what no row names: its lists may be many calls.
+    let (sweeper, looker) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+    let mut listed: Option<tokio::time::Instant> = None;
     while !*stop.borrow() {
+        // Who is claimed is worked on at once: nobody else can have it meanwhile.
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            _ = stop.changed() => continue,
+        };
+        let Ok(slot) = slot else { break };
         let kicked = cx.kicks.apps.notified();
         match outside::task(claim(&cx, &owner)).await {
             Ok(Claimed::App(lease)) => {
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
                 let cx = cx.clone();
                 running.spawn(async move {
                     outside::task(work(&cx, lease)).await;
@@ -65,11 +75,30 @@ pub async fn run(cx: Cx, owner: String, mut stop: watch::Receiver<bool>) {
             }
         }
         while running.try_join_next().is_some() {}
-        if swept.elapsed() >= cx.settings.sweep {
+        if swept.elapsed() < cx.settings.sweep {
+            continue;
+        }
+        if let Ok(turn) = Arc::clone(&sweeper).try_acquire_owned() {
             swept = tokio::time::Instant::now();
-            if let Err(error) = outside::task(sweep(&cx)).await {
-                tracing::error!(%error, "the sweep failed");
-            }
+            let cx = cx.clone();
+            running.spawn(async move {
+                if let Err(error) = outside::task(sweep(&cx)).await {
+                    tracing::error!(%error, "the sweep failed");
+                }
+                drop(turn);
+            });
+        }
+        if listed.is_none_or(|listed| listed.elapsed() >= cx.settings.orphans)
+            && let Ok(turn) = Arc::clone(&looker).try_acquire_owned()
+        {
+            listed = Some(tokio::time::Instant::now());
+            let cx = cx.clone();
+            running.spawn(async move {
+                if let Err(error) = outside::task(collect::everywhere(&cx)).await {
+                    tracing::error!(%error, "what no row names could not be looked for");
+                }
+                drop(turn);
+            });
         }
     }
     running.shutdown().await;
@@ -97,15 +126,17 @@ async fn claim(cx: &Cx, owner: &str) -> Result<Claimed, StoreError> {
     Ok(Claimed::NothingUntil(wait.min(cx.settings.sweep)))
 }
 
-/// Makes every app due, and removes what no row names any more.
+/// Makes every app due, and removes dynos and routes that no row names any more.
 async fn sweep(cx: &Cx) -> Result<(), StoreError> {
     let mut uow = cx.begin().await?;
     uow.kick_all_apps(cx.now()).await?;
     uow.save().await?;
+    // The loop has looked before, and sleeps.
+    cx.kicks.apps.notify_one();
     if let Err(error) = sweep_sources(cx).await {
         tracing::warn!(%error, "expired sources are still there");
     }
-    collect::collect(cx).await
+    collect::dynos_and_routes(cx).await
 }
 
 /// Keeps the lease alive, since a pass may wait long for AWS to grant it calls; returns when somebody else has the app.
@@ -137,10 +168,9 @@ async fn work(cx: &Cx, lease: AppLease) {
         pass::PassError::Store(StoreError::Fenced) => return,
         ref other => tracing::warn!(app = %lease.scope.id(), error = %other, "the pass failed; it is tried again"),
     }
-    let reason = refused::reason(&error, lease.failed_passes);
     let wait = AFTER_ERROR.saturating_mul(1 << lease.failed_passes.min(16)).min(AFTER_ERRORS);
     let again = cx.now().plus_ms(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-    if let Err(error) = refused::write(cx, &lease, reason, again).await {
+    if let Err(error) = refused::write(cx, &lease, &error, again).await {
         tracing::warn!(app = %lease.scope.id(), %error, "the app's lease runs out by itself");
     }
 }

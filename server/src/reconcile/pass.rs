@@ -10,15 +10,18 @@
 //! | remove_types | dynos of process types that the release has not are stopped |
 //! | observe | what is there is read |
 //! | write | rows are made like it; the lease ends |
+//!
+//! What is refused for good, whichever step it is, is told at the end; the other steps are done all the same.
 
 use std::time::Duration;
 
-use paas_domain::{ConfigVars, DynoKind, DynoState, Generation, ProcessType, Quantity, Timestamp};
-use paas_ports::{Attachment, ImageRef, LogSource, Observed, OneOffSpec, PortError, Route};
+use paas_domain::{Architecture, ConfigVars, DynoKind, DynoState, Generation, ProcessType, Quantity, Timestamp};
+use paas_ports::{Attachment, LogSource, Observed, PortError, Route};
 use paas_store::{App, AppLease, Dyno, FormationLine, Release, Service, StoreError, Uow};
 
-use super::destroy;
+use super::refused::Refusals;
 use super::service::{self, Found};
+use super::{destroy, one_offs, quiet};
 use crate::crash_point::Side;
 use crate::cx::Cx;
 
@@ -79,15 +82,15 @@ pub(super) enum PassError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Port(#[from] PortError),
+    /// A step was refused for good. All others were done, and their results are written; the lease is not ended.
+    #[error("{cause}")]
+    Refused {
+        cause: PortError,
+        /// When there is something to look at, whatever becomes of the refused step.
+        look_again: Option<Timestamp>,
+    },
 }
 
-/// How long a one-off dyno that somebody wants to attach to waits for them (Heroku's R13).
-const ATTACH_WAIT_S: i64 = 60;
-/// How long the container of an ended one-off dyno is kept, so that its last bytes reach whoever reads them.
-const KEEP_ENDED_S: i64 = 10;
-/// How long a pass may collect what earlier releases left. A driver lets deploys go first, for as long as there are any;
-/// whatever is wanted of this app is not to wait for them.
-const COLLECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long rows of ended dynos are kept.
 const KEEP_ROWS_S: i64 = 3600;
 
@@ -96,9 +99,11 @@ pub(super) struct Wish {
     pub(super) app: App,
     pub(super) release: Option<Release>,
     pub(super) config: ConfigVars,
+    /// What the release's image is built for: whatever is wished by now, it runs on nothing else.
+    pub(super) architecture: Architecture,
     pub(super) formation: Vec<FormationLine>,
     pub(super) services: Vec<Service>,
-    dynos: Vec<Dyno>,
+    pub(super) dynos: Vec<Dyno>,
     hosts: Vec<paas_domain::HostName>,
 }
 
@@ -112,9 +117,14 @@ impl Wish {
             Some(release) => uow.config(scope, &release.config).await?.vars,
             None => ConfigVars::new(),
         };
+        let architecture = match release.as_ref().and_then(|release| release.image.as_ref()) {
+            Some(image) => uow.image(scope, image).await?.architecture,
+            None => Architecture::default(),
+        };
         Ok(Self {
             release,
             config,
+            architecture,
             formation: uow.formation(scope).await?,
             services: uow.services(scope).await?,
             dynos: uow.dynos(scope).await?,
@@ -125,7 +135,9 @@ impl Wish {
 
     #[cfg(test)]
     pub(super) fn for_test(app: App, release: Release, config: ConfigVars, services: Vec<Service>) -> Self {
-        Self { app, release: Some(release), config, formation: vec![], services, dynos: vec![], hosts: vec![] }
+        let architecture = Architecture::default();
+        let release = Some(release);
+        Self { app, release, config, architecture, formation: vec![], services, dynos: vec![], hosts: vec![] }
     }
 
     /// The current release when it has code.
@@ -137,6 +149,11 @@ impl Wish {
     fn wants_web(&self) -> bool {
         let line = self.formation.iter().find(|line| line.process_type.is_web());
         line.map_or_else(Quantity::default, |line| line.quantity).get() > 0
+    }
+
+    /// Whether any release of this process type has served.
+    fn served(&self, process_type: &ProcessType) -> bool {
+        self.services.iter().any(|row| row.process_type == *process_type && row.serving_release.is_some())
     }
 
     /// The process types of the current release that can have dynos.
@@ -153,7 +170,7 @@ pub(super) fn sooner(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Times
     }
 }
 
-async fn around(cx: &Cx, step: PassStep, side: Side) {
+pub(super) async fn around(cx: &Cx, step: PassStep, side: Side) {
     cx.crash_points.pass(step.as_str(), side).await;
 }
 
@@ -167,39 +184,78 @@ pub(super) async fn pass(cx: &Cx, lease: &AppLease) -> Result<(), PassError> {
     let mut look_again = None;
 
     let has_web = wish.types().any(|(process_type, _)| process_type.is_web());
-    let attachment = place(cx, &wish, has_web).await?;
-    // Scaled to zero is like having none (H14): a load balancer cannot know how many dynos are wanted.
-    publish(cx, &wish, attachment.clone().filter(|_| wish.wants_web())).await?;
-    look_again = sooner(look_again, start_one_offs(cx, lease, &wish).await?);
-    stop_dynos(cx, &wish).await?;
-
-    let mut outcomes = Vec::new();
-    around(cx, PassStep::Ensure, Side::BeforeEffect).await;
-    for (process_type, command) in wish.types() {
-        let attachment = if process_type.is_web() { attachment.clone() } else { None };
-        let outcome = service::ensure(cx, &wish, process_type, command, attachment).await?;
-        outcomes.push(outcome);
+    // A step that is refused for good keeps no other from being done.
+    let mut refused = Refusals::default();
+    let placed = refused.keep(place(cx, &wish, has_web).await)?;
+    if let Some(attachment) = &placed {
+        // Scaled to zero is like having none (H14): a load balancer cannot know how many dynos are wanted.
+        refused.keep(publish(cx, &wish, attachment.clone().filter(|_| wish.wants_web())).await)?;
     }
+    // No host leads to web, unless one did before.
+    let unrouted = refused.last();
+    look_again = sooner(look_again, one_offs::start(cx, lease, &wish).await?);
+    look_again = sooner(look_again, one_offs::end_overdue(cx, lease, &wish).await?);
+    stop_dynos(cx, &wish, &mut refused).await?;
+
+    around(cx, PassStep::Ensure, Side::BeforeEffect).await;
+    let (outcomes, mut rows) = ensure(cx, &wish, placed, unrouted.as_deref(), &mut refused).await?;
     around(cx, PassStep::Ensure, Side::BeforeCommit).await;
 
     let seen = cx.runtime.observe(&wish.app.id).await?;
-    look_again = sooner(look_again, remove_types(cx, &wish, &seen, generation).await?);
+    let (stay, at) = remove_types(cx, &wish, &seen, generation, &mut refused).await?;
+    look_again = sooner(look_again, at);
+    rows.extend(stay);
     around(cx, PassStep::Write, Side::BeforeEffect).await;
     let found = Found { now: cx.now(), seen: &seen };
-    let mut rows = Vec::new();
-    let mut settled = true;
+    let mut settled = rows.is_empty();
     for outcome in outcomes {
         let (row, at, done) = service::judge(&wish, &outcome, &found);
+        if let Some(line) = service::news(&wish, &outcome, &row) {
+            cx.say(&wish.app.id, LogSource::Heroku, row.process_type.as_str(), line).await;
+        }
         look_again = sooner(look_again, at);
         settled &= done;
-        rows.push(row);
+        let reason = unrouted.as_ref().filter(|_| row.process_type.is_web() && !wish.served(&row.process_type));
+        rows.push(reason.map_or(row, |reason| service::refused(&wish, &ProcessType::web(), reason, found.now)));
     }
-    look_again = sooner(look_again, forget_ended(cx, &wish, &seen).await?);
+    look_again = sooner(look_again, refused.keep(one_offs::forget_ended(cx, &wish, &seen).await)?.flatten());
     if settled {
-        collect(cx, lease, &wish).await?;
+        quiet::collect(cx, lease, &wish).await?;
     }
     around(cx, PassStep::Write, Side::BeforeCommit).await;
-    write(cx, lease, &wish, &seen, &rows, settled.then_some(generation), look_again).await
+    let end = refused.is_empty().then_some((settled.then_some(generation), look_again));
+    write(cx, lease, &wish, &seen, &rows, end).await?;
+    refused.end(look_again)
+}
+
+/// Moves each process type one step: what became of them, and the rows of those whose step was refused for good. Without
+/// its place (`placed`) web has nowhere to be registered.
+async fn ensure(
+    cx: &Cx,
+    wish: &Wish,
+    placed: Option<Option<Attachment>>,
+    unrouted: Option<&str>,
+    refused: &mut Refusals,
+) -> Result<(Vec<service::Outcome>, Vec<Service>), PassError> {
+    let (mut outcomes, mut rows) = (Vec::new(), Vec::new());
+    for (process_type, command) in wish.types() {
+        let is_web = process_type.is_web();
+        let outcome = if is_web && placed.is_none() {
+            None
+        } else {
+            let attachment = placed.clone().flatten().filter(|_| is_web);
+            refused.keep(service::ensure(cx, wish, process_type, command, attachment).await)?
+        };
+        match outcome {
+            Some(outcome) => outcomes.push(outcome),
+            None => {
+                // What web is refused because no host leads to it has that cause.
+                let cause = unrouted.filter(|_| is_web).map(str::to_owned).or_else(|| refused.last());
+                rows.push(service::refused(wish, process_type, &cause.unwrap_or_default(), cx.now()));
+            }
+        }
+    }
+    Ok((outcomes, rows))
 }
 
 async fn place(cx: &Cx, wish: &Wish, has_web: bool) -> Result<Option<Attachment>, PassError> {
@@ -222,91 +278,31 @@ async fn publish(cx: &Cx, wish: &Wish, attachment: Option<Attachment>) -> Result
         attachment,
         released: wish.code().is_some(),
         maintenance: wish.app.maintenance,
+        session_affinity: wish.app.session_affinity,
     };
     cx.ingress.publish(&route).await?;
     around(cx, PassStep::Publish, Side::BeforeCommit).await;
     Ok(())
 }
 
-async fn start_one_offs(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<Option<Timestamp>, PassError> {
-    let mut look_again = None;
-    let wanted = wish.dynos.iter().filter(|dyno| {
-        dyno.kind == DynoKind::Run && dyno.state == DynoState::Starting && dyno.stop_requested_at.is_none()
-    });
-    for dyno in wanted {
-        around(cx, PassStep::StartOneOffs, Side::BeforeEffect).await;
-        let (release, mut config) = {
-            let mut uow = cx.store.read().await?;
-            let release = uow.release_by_version(&lease.scope, dyno.release).await?;
-            let release = release.ok_or(StoreError::NotFound("release"))?;
-            let config = uow.config(&lease.scope, &release.config).await?.vars;
-            (release, config)
-        };
-        let Some(image) = release.image else { continue };
-        let extra = cx.store.read().await?.dyno_env(&lease.scope, &dyno.id).await?;
-        let config_id = extra.is_empty().then(|| release.config.clone());
-        for (key, value) in extra.iter() {
-            config.set(key.clone(), value.clone());
-        }
-        let spec = OneOffSpec {
-            app: wish.app.id.clone(),
-            name: dyno.name.clone(),
-            kind: DynoKind::Run,
-            release: release.version,
-            image: ImageRef(image),
-            command: dyno.command.clone(),
-            config,
-            config_id,
-            size: dyno.size,
-            attach: dyno.attach,
-            tty: dyno.tty,
-        };
-        match cx.runtime.start_once(&dyno.id, &spec).await {
-            Ok(()) => {}
-            Err(error) if error.is_transient() => return Err(error.into()),
-            Err(error) => {
-                cx.say(&wish.app.id, LogSource::Heroku, &dyno.name.to_string(), error.to_string()).await;
-                let mut uow = cx.begin().await?;
-                uow.end_dyno(&lease.scope, &dyno.id, Some(1), cx.now()).await?;
-                uow.save().await?;
-            }
-        }
-        around(cx, PassStep::StartOneOffs, Side::BeforeCommit).await;
-    }
-    // Whoever asked for a dyno to attach to and never came.
-    for dyno in wish.dynos.iter().filter(|dyno| dyno.attach_open) {
-        let due = dyno.created_at.plus_s(ATTACH_WAIT_S);
-        if due > cx.now() {
-            look_again = sooner(look_again, Some(due));
-            continue;
-        }
-        let line = "Error R13 (Attach error) -> Failed to attach to process";
-        cx.say(&wish.app.id, LogSource::Heroku, &dyno.name.to_string(), line).await;
-        let mut uow = cx.begin().await?;
-        uow.request_dyno_stop(&lease.scope, &dyno.id, cx.now()).await?;
-        uow.close_attach(&lease.scope, &dyno.id).await?;
-        uow.save().await?;
-        look_again = Some(cx.now());
-    }
-    Ok(look_again)
-}
-
-async fn stop_dynos(cx: &Cx, wish: &Wish) -> Result<(), PassError> {
+async fn stop_dynos(cx: &Cx, wish: &Wish, refused: &mut Refusals) -> Result<(), PassError> {
     for dyno in wish.dynos.iter().filter(|dyno| dyno.stop_requested_at.is_some()) {
         around(cx, PassStep::StopDynos, Side::BeforeEffect).await;
-        cx.runtime.stop(&dyno.id).await?;
+        refused.keep(cx.runtime.stop(&dyno.id).await.map_err(PassError::from))?;
         around(cx, PassStep::StopDynos, Side::BeforeCommit).await;
     }
     Ok(())
 }
 
-/// Stops dynos of process types that the current release has not.
+/// Stops dynos of process types that the current release has not: the rows of those whose removal was refused, which
+/// stay for the next try, and when to look again.
 async fn remove_types(
     cx: &Cx,
     wish: &Wish,
     seen: &Observed,
     generation: Generation,
-) -> Result<Option<Timestamp>, PassError> {
+    refused: &mut Refusals,
+) -> Result<(Vec<Service>, Option<Timestamp>), PassError> {
     let wanted: Vec<&ProcessType> = wish.types().map(|(process_type, _)| process_type).collect();
     let mut gone: Vec<&ProcessType> = seen
         .dynos
@@ -318,59 +314,29 @@ async fn remove_types(
     gone.extend(wish.services.iter().map(|row| &row.process_type).filter(|row| !wanted.contains(row)));
     gone.sort();
     gone.dedup();
-    let mut look_again = None;
+    let (mut stay, mut look_again) = (Vec::new(), None);
     for process_type in gone {
         around(cx, PassStep::RemoveTypes, Side::BeforeEffect).await;
-        cx.runtime.remove(&wish.app.id, process_type, generation).await?;
+        let removed = cx.runtime.remove(&wish.app.id, process_type, generation).await;
+        match refused.keep(removed.map_err(PassError::from))? {
+            Some(()) => look_again = Some(cx.now().plus_ms(500)),
+            // Tried again as rarely as all that is refused.
+            None => stay.extend(wish.services.iter().find(|row| row.process_type == *process_type).cloned()),
+        }
         around(cx, PassStep::RemoveTypes, Side::BeforeCommit).await;
-        look_again = Some(cx.now().plus_ms(500));
     }
-    Ok(look_again)
+    Ok((stay, look_again))
 }
 
-/// Removes the containers of one-off dynos whose rows ended a while ago.
-async fn forget_ended(cx: &Cx, wish: &Wish, seen: &Observed) -> Result<Option<Timestamp>, PassError> {
-    let mut look_again = None;
-    for dyno in seen.dynos.iter().filter(|dyno| dyno.kind == DynoKind::Run && dyno.exit_code.is_some()) {
-        let due = dyno.since.plus_s(KEEP_ENDED_S);
-        if due <= cx.now() && !wish.dynos.iter().any(|row| row.id == dyno.id) {
-            cx.runtime.forget(&dyno.id).await?;
-        } else {
-            look_again = sooner(look_again, Some(due.max(cx.now().plus_ms(100))));
-        }
-    }
-    Ok(look_again)
-}
-
-/// Removes what earlier releases left, once nothing is under way: never in the way of a deploy. What is left then is
-/// for the sweep's next pass.
-async fn collect(cx: &Cx, lease: &AppLease, wish: &Wish) -> Result<(), PassError> {
-    let quiet_since = cx.now().plus_ms(-i64::try_from(cx.settings.sweep.as_millis()).unwrap_or(i64::MAX));
-    let is_quiet = wish.code().is_some_and(|release| release.created_at < quiet_since);
-    if !is_quiet || cx.store.read().await?.has_open_job(&lease.scope).await? {
-        return Ok(());
-    }
-    match tokio::time::timeout(COLLECT_WITHIN, cx.runtime.collect(&wish.app.id)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(app = %wish.app.id, %error, "what earlier releases left stays until the next pass")
-        }
-        Err(_) => {
-            tracing::debug!(app = %wish.app.id, "others deploy: what earlier releases left stays until the next pass")
-        }
-    }
-    Ok(())
-}
-
-/// Makes the rows like what was seen and ends the lease, in one transaction.
+/// Makes the rows like what was seen and ends the lease, in one transaction. Without an `end` (which generation is true
+/// now, and when to look again) the lease goes on: a step was refused, and whoever says so ends it.
 async fn write(
     cx: &Cx,
     lease: &AppLease,
     wish: &Wish,
     seen: &Observed,
     services: &[Service],
-    settled: Option<Generation>,
-    look_again: Option<Timestamp>,
+    end: Option<(Option<Generation>, Option<Timestamp>)>,
 ) -> Result<(), PassError> {
     let now = cx.now();
     let mut uow = cx.begin().await?;
@@ -388,7 +354,9 @@ async fn write(
     }
     sync_dynos(&mut uow, lease, wish, seen, now).await?;
     uow.prune_dynos(&lease.scope, now.plus_s(-KEEP_ROWS_S)).await?;
-    uow.release_app(lease, settled, look_again).await?;
+    if let Some((settled, look_again)) = end {
+        uow.release_app(lease, settled, look_again).await?;
+    }
     uow.save().await?;
     Ok(())
 }
@@ -441,6 +409,7 @@ async fn sync_dynos(
             tty: false,
             attach_open: false,
             stop_requested_at: None,
+            expires_at: None,
             created_at,
             updated_at: dyno.since,
             ended_at: None,

@@ -51,6 +51,8 @@ pub(super) async fn ensure(
         config: wish.config.clone(),
         config_id: release.config.clone(),
         size: line.map(|line| line.size).unwrap_or_default(),
+        architecture: wish.architecture,
+        capacity: wish.app.capacity,
         quantity: line.map_or_else(Quantity::default, |line| line.quantity),
         attachment,
         restart: line.map_or(0, |line: &FormationLine| line.restart),
@@ -60,13 +62,24 @@ pub(super) async fn ensure(
     Ok(Outcome { process_type: process_type.clone(), revived, progress })
 }
 
-/// What the progress means: the service's row, when to look again, and whether this generation is settled.
-pub(super) fn judge(wish: &Wish, outcome: &Outcome, found: &Found<'_>) -> (Service, Option<Timestamp>, bool) {
-    let now = found.now;
+/// The row of a process type of which a step was refused for good: what was wanted has failed, what serves serves on.
+pub(super) fn refused(wish: &Wish, process_type: &ProcessType, reason: &str, now: Timestamp) -> Service {
+    let before = wish.services.iter().find(|service| service.process_type == *process_type);
+    let mut row = row_of(wish, process_type, now);
+    row.state = RolloutState::Failed;
+    row.reason = Some(reason.to_owned());
+    if before.is_none_or(|before| before.state != row.state) {
+        row.updated_at = now;
+    }
+    row
+}
+
+/// The row as it was, for the release that is wanted: another one starts the crash ladder anew.
+fn row_of(wish: &Wish, process_type: &ProcessType, now: Timestamp) -> Service {
     let version = wish.code().map(|release| release.version);
-    let before = wish.services.iter().find(|service| service.process_type == outcome.process_type);
+    let before = wish.services.iter().find(|service| service.process_type == *process_type);
     let mut row = before.cloned().unwrap_or(Service {
-        process_type: outcome.process_type.clone(),
+        process_type: process_type.clone(),
         target_release: None,
         serving_release: None,
         state: RolloutState::Rolling,
@@ -81,6 +94,15 @@ pub(super) fn judge(wish: &Wish, outcome: &Outcome, found: &Found<'_>) -> (Servi
         row.next_try_at = None;
         row.reason = None;
     }
+    row
+}
+
+/// What the progress means: the service's row, when to look again, and whether this generation is settled.
+pub(super) fn judge(wish: &Wish, outcome: &Outcome, found: &Found<'_>) -> (Service, Option<Timestamp>, bool) {
+    let now = found.now;
+    let version = wish.code().map(|release| release.version);
+    let before = wish.services.iter().find(|service| service.process_type == outcome.process_type);
+    let mut row = row_of(wish, &outcome.process_type, now);
     if outcome.revived {
         row.next_try_at = None;
     }
@@ -100,6 +122,14 @@ pub(super) fn judge(wish: &Wish, outcome: &Outcome, found: &Found<'_>) -> (Servi
         }
         Progress::Moving { look_again: wait } => {
             row.state = RolloutState::Rolling;
+            // What held it up is over; why a dyno crashed is told until none does.
+            row.reason = row.reason.filter(|_| row.crashes > 0);
+            settled = false;
+            Some(after(now, *wait))
+        }
+        Progress::HeldUp { cause, look_again: wait } => {
+            row.state = RolloutState::Rolling;
+            row.reason = Some(cause.clone());
             settled = false;
             Some(after(now, *wait))
         }
@@ -123,6 +153,14 @@ pub(super) fn judge(wish: &Wish, outcome: &Outcome, found: &Found<'_>) -> (Servi
     (row, look_again, settled)
 }
 
+/// What the app's log is told of a rollout that goes on: what holds it up, once.
+pub(super) fn news(wish: &Wish, outcome: &Outcome, row: &Service) -> Option<String> {
+    let Progress::HeldUp { cause, .. } = &outcome.progress else { return None };
+    let before = wish.services.iter().find(|service| service.process_type == row.process_type);
+    let known = before.is_some_and(|before| before.reason.as_ref() == Some(cause));
+    (!known).then(|| format!("Error: {cause}: it is tried again until there is"))
+}
+
 /// Starts the ladder anew when every dyno has been up long enough; else says when that will be.
 fn climb_down(row: &mut Service, found: &Found<'_>) -> Option<Timestamp> {
     if row.crashes == 0 {
@@ -143,9 +181,10 @@ fn climb_down(row: &mut Service, found: &Found<'_>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use paas_domain::{
-        AccountId, AppId, ConfigId, ConfigVars, Digest, Generation, ReleaseId, ReleaseStatus, ReleaseVersion,
+        AccountId, AppId, ConfigId, ConfigVars, Digest, DynoId, DynoKind, DynoName, DynoSize, Generation, ReleaseId,
+        ReleaseStatus, ReleaseVersion,
     };
-    use paas_ports::RolloutFailure;
+    use paas_ports::{ObservedDyno, RolloutFailure};
     use paas_store::{App, Release};
 
     use super::*;
@@ -172,6 +211,9 @@ mod tests {
             name: "example".parse().expect("a name"),
             owner: AccountId::new(),
             maintenance: false,
+            session_affinity: false,
+            architecture: None,
+            capacity: paas_domain::Capacity::default(),
             generation: Generation(5),
             settled_generation: Generation(4),
             current_release: Some(release.id.clone()),
@@ -195,6 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn ten_minutes_up_start_the_ladder_anew() {
+        let (mut crashed, ..) = judged(&wish(3, vec![]), failure(1_000), false, 1_000);
+        crashed.crashes = 5;
+        let wish = wish(3, vec![crashed]);
+        let up = |slot: u32, since_s: i64| ObservedDyno {
+            id: DynoId::new(),
+            name: DynoName { process_type: ProcessType::web(), slot },
+            kind: DynoKind::Service,
+            release: ReleaseVersion(3),
+            generation: Generation(5),
+            command: "run".to_owned(),
+            size: DynoSize::default(),
+            state: DynoState::Up,
+            exit_code: None,
+            since: Timestamp(0).plus_s(since_s),
+            platform_ref: String::new(),
+        };
+        let judged_at = |now_s: i64| {
+            let seen = Observed { dynos: vec![up(1, 50), up(2, 100)] };
+            let outcome = Outcome { process_type: ProcessType::web(), revived: false, progress: Progress::Settled };
+            judge(&wish, &outcome, &Found { now: Timestamp(0).plus_s(now_s), seen: &seen })
+        };
+        // The one that came last counts.
+        let (row, at, _) = judged_at(699);
+        assert_eq!((row.crashes, at), (5, Some(Timestamp(0).plus_s(700))));
+        let (row, at, settled) = judged_at(700);
+        assert_eq!((row.crashes, row.reason, at, settled), (0, None, None, true));
+    }
+
+    #[test]
     fn a_crash_is_counted_once_and_climbs_the_ladder() {
         let (first, at, settled) = judged(&wish(3, vec![]), failure(1_000), false, 1_000);
         assert_eq!((first.crashes, at, settled), (1, Some(Timestamp(1_000)), true));
@@ -207,6 +279,38 @@ mod tests {
         // A new release starts anew.
         let (anew, ..) = judged(&wish(4, vec![second]), failure(3_000), false, 3_000);
         assert_eq!(anew.crashes, 1);
+    }
+
+    #[test]
+    fn what_is_refused_fails_beside_what_serves() {
+        let (served, ..) = judged(&wish(3, vec![]), Progress::Settled, false, 0);
+        // A scale of what serves.
+        let refusal = refused(&wish(3, vec![served.clone()]), &ProcessType::web(), "no", Timestamp(9));
+        assert_eq!((refusal.state, refusal.reason.as_deref()), (RolloutState::Failed, Some("no")));
+        assert_eq!((refusal.serving_release, refusal.updated_at), (Some(ReleaseVersion(3)), Timestamp(9)));
+        // Refused again: nothing to write.
+        assert_eq!(refused(&wish(3, vec![refusal.clone()]), &ProcessType::web(), "no", Timestamp(10)), refusal);
+        // No longer refused.
+        let (mended, ..) = judged(&wish(3, vec![refusal]), Progress::Settled, false, 11);
+        assert_eq!((mended.state, mended.reason, mended.crashes), (RolloutState::Settled, None, 0));
+        // A crash that waits for its next try is not counted a second time.
+        let (crashed, ..) = judged(&wish(3, vec![served]), failure(1_000), false, 1_000);
+        let refusal = refused(&wish(3, vec![crashed.clone()]), &ProcessType::web(), "no", Timestamp(1_001));
+        let (same, ..) = judged(&wish(3, vec![refusal]), failure(1_000), false, 1_002);
+        assert_eq!((same.crashes, same.next_try_at), (crashed.crashes, crashed.next_try_at));
+    }
+
+    #[test]
+    fn what_holds_a_rollout_up_is_told_once_and_forgotten_when_it_moves() {
+        let held_up = || Progress::HeldUp { cause: "no room".to_owned(), look_again: std::time::Duration::ZERO };
+        let outcome = Outcome { process_type: ProcessType::web(), revived: false, progress: held_up() };
+        let (row, at, settled) = judged(&wish(3, vec![]), held_up(), false, 1_000);
+        assert_eq!((row.state, row.reason.as_deref(), row.crashes), (RolloutState::Rolling, Some("no room"), 0));
+        assert_eq!((at, settled), (Some(Timestamp(1_000)), false));
+        assert!(news(&wish(3, vec![]), &outcome, &row).is_some_and(|line| line.contains("no room")));
+        assert_eq!(news(&wish(3, vec![row.clone()]), &outcome, &row), None);
+        let moving = Progress::Moving { look_again: std::time::Duration::ZERO };
+        assert_eq!(judged(&wish(3, vec![row]), moving, false, 2_000).0.reason, None);
     }
 
     #[test]

@@ -8,6 +8,11 @@ const MARKER: &[u8] = b"\xef\xbf\xbf heroku-command-exit-status";
 /// How long the line can be.
 const MAX_LINE: usize = MARKER.len() + 24;
 
+/// The line for a dyno that could not say it itself.
+pub(super) fn line(status: u8) -> Vec<u8> {
+    [MARKER, format!(": {status}\n").as_bytes()].concat()
+}
+
 /// Takes a dyno's output apart into chunks.
 #[derive(Debug, Default)]
 pub(super) struct ExitMarker {

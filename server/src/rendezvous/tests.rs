@@ -32,6 +32,9 @@ struct State {
     waiting: Mutex<HashMap<[u8; 32], AttachTarget>>,
     dynos: Mutex<HashMap<DynoId, DuplexStream>>,
     said: Mutex<Vec<String>>,
+    /// What attaching to a dyno that is not there says.
+    refusal: Mutex<Option<PortError>>,
+    ended: std::sync::atomic::AtomicBool,
 }
 
 impl State {
@@ -44,6 +47,10 @@ impl State {
 impl AttachLookup for State {
     async fn claim(&self, token_hash: [u8; 32]) -> Option<AttachTarget> {
         self.waiting.lock().expect("lock").remove(&token_hash)
+    }
+
+    async fn has_ended(&self, _: &DynoId) -> bool {
+        self.ended.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     async fn failed(&self, _: &DynoId) {
@@ -60,8 +67,13 @@ impl Runtime for State {
     async fn attach(&self, dyno: &DynoId) -> Result<Duplex, PortError> {
         match self.dynos.lock().expect("lock").remove(dyno) {
             Some(stream) => Ok(Box::new(stream)),
-            None => Err(PortError::permanent("attaching", "no such dyno")),
+            None => Err(self.refusal.lock().expect("lock").take().expect("a reason")),
         }
+    }
+
+    async fn hang_up(&self, _: &DynoId) -> Result<(), PortError> {
+        self.say("hang up");
+        Ok(())
     }
 
     async fn stop(&self, _: &DynoId) -> Result<(), PortError> {
@@ -224,6 +236,17 @@ async fn who_speaks_no_tls_is_refused() {
     let mut got = Vec::new();
     let _ = timeout(SOON, plain.read_to_end(&mut got)).await.expect("it ends");
     assert!(!String::from_utf8_lossy(&got).contains("rendezvous"));
+
+    // A ClientHello of TLS 1.0: its version, 32 random bytes, no session, AES128-SHA, no compression.
+    let hello = [&[0x03, 0x01][..], &[7; 32], &[0, 0, 2, 0x00, 0x2f, 1, 0]].concat();
+    let length = |n: usize| u16::try_from(n).expect("is short").to_be_bytes();
+    let record = [&[0x16, 0x03, 0x01][..], &length(hello.len() + 4), &[1, 0], &length(hello.len()), &hello].concat();
+    let mut old = TcpStream::connect(world.address).await.expect("connect");
+    old.write_all(&record).await.expect("write");
+    let mut got = Vec::new();
+    let _ = timeout(SOON, old.read_to_end(&mut got)).await.expect("it ends");
+    assert_eq!(got.first(), Some(&0x15), "an alert: {got:?}");
+    assert_eq!(got.get(5), Some(&2), "and a fatal one: {got:?}");
     world.attached(&token).await;
 }
 
@@ -274,10 +297,11 @@ async fn a_vanished_client_takes_its_dyno_along() {
     let world = World::new().await;
     let (token, dyno) = world.dyno(false);
     drop(world.attached(&token).await);
-    world.comes_to_say(&["stop"]).await;
+    world.comes_to_say(&["hang up"]).await;
     drop(dyno);
+    world.comes_to_say(&["hang up", "stop"]).await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(world.said(), ["stop"], "it ended: nothing to complain about");
+    assert_eq!(world.said(), ["hang up", "stop"], "it ended: nothing to complain about");
 }
 
 #[tokio::test]
@@ -285,9 +309,9 @@ async fn a_dyno_that_does_not_mind_is_detached() {
     let world = World::new().await;
     let (token, _dyno) = world.dyno(true);
     drop(world.attached(&token).await);
-    timeout(Duration::from_secs(20), world.comes_to_say(&["stop"])).await.expect("stopped");
+    world.comes_to_say(&["hang up"]).await;
     sleep(DETACHED_AFTER).await;
-    world.comes_to_say(&["stop", "R16"]).await;
+    world.comes_to_say(&["hang up", "R16", "stop"]).await;
 }
 
 #[tokio::test]
@@ -298,11 +322,11 @@ async fn an_interrupted_client_still_reads_the_last_words() {
     client.shutdown().await.expect("half-close");
     let mut nothing = [0];
     assert_eq!(timeout(SOON, dyno.read(&mut nothing)).await.expect("in time").expect("read"), 0, "stdin ends");
-    world.comes_to_say(&["stop"]).await;
+    world.comes_to_say(&["hang up"]).await;
     dyno.write_all(b"bye\n").await.expect("write");
     drop(dyno);
     assert_eq!(rest(&mut client).await, b"bye\n");
-    assert_eq!(world.said(), ["stop"]);
+    world.comes_to_say(&["hang up", "stop"]).await;
 }
 
 #[tokio::test]
@@ -310,9 +334,43 @@ async fn a_dyno_that_never_comes_is_an_attach_error() {
     let world = World::new().await;
     let (token, _) = world.dyno(false);
     world.state.dynos.lock().expect("lock").clear();
+    // What may come is waited for; out of date is not.
+    *world.state.refusal.lock().expect("lock") = Some(PortError::Superseded);
     let mut client = world.attached(&token).await;
-    assert_eq!(rest(&mut client).await, format!(" !    {ATTACH_ERROR}\n").as_bytes());
+    let told = format!(" !    {ATTACH_ERROR}\n\u{FFFF} heroku-command-exit-status: 1\n");
+    assert_eq!(String::from_utf8_lossy(&rest(&mut client).await), told);
     assert_eq!(world.said(), ["stop", "R13"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dyno_that_cannot_start_says_why_and_ends_like_a_command_that_failed() {
+    let world = World::new().await;
+    let (token, _) = world.dyno(false);
+    world.state.dynos.lock().expect("lock").clear();
+    *world.state.refusal.lock().expect("lock") = Some(PortError::permanent("starting run.1234", "no room\r\nat all"));
+    let tcp = std::net::TcpStream::connect(world.address).expect("connect");
+    let (config, say) = (world.client.clone(), format!("{}\r\n", token.text()));
+    let reader = tokio::task::spawn_blocking(move || records(tcp, config, say));
+    let records = timeout(SOON, reader).await.expect("in time").expect("reader");
+    let records: Vec<_> = records.iter().map(|record| String::from_utf8_lossy(record)).collect();
+    let marker = "\u{FFFF} heroku-command-exit-status: 1\n";
+    assert_eq!(records, ["rendezvous\r\n", " !    starting run.1234: no room  at all\n", marker]);
+    // To attach was not what went wrong.
+    assert_eq!(world.said(), ["stop"]);
+}
+
+#[tokio::test]
+async fn a_dyno_that_is_over_is_not_waited_for() {
+    let world = World::new().await;
+    let (token, _) = world.dyno(false);
+    world.state.dynos.lock().expect("lock").clear();
+    world.state.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+    *world.state.refusal.lock().expect("lock") = Some(PortError::NotFound("dyno run.1234".into()));
+    let mut client = world.attached(&token).await;
+    let told =
+        " !    attaching to the dyno: it has ended already; its log says why\n\u{FFFF} heroku-command-exit-status: 1\n";
+    assert_eq!(String::from_utf8_lossy(&rest(&mut client).await), told);
+    assert_eq!(world.said(), ["stop"]);
 }
 
 #[tokio::test]

@@ -7,30 +7,34 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use paas_aws::account::read_foundation;
-use paas_aws::alb::AlbIngress;
+use paas_aws::alb::{AlbIngress, Quotas};
 use paas_aws::ecr::EcrRegistry;
 use paas_aws::logs::{CloudWatchLogs, ObjectOutputs};
-use paas_aws::sizes::Architecture;
+use paas_aws::sizes::FargateSize;
 use paas_aws::{Aws, AwsOptions, AwsSecrets, EcsOptions, EcsRuntime, Events, LinkAddress, Timing};
 use paas_builder::DockerBuilder;
 use paas_domain::{InstallId, SystemClock};
 use paas_link::{Admitted, Claim, Hub, HubOptions, LinkAdmission, LinkKey, Refusal};
-use paas_ports::{Registry, outside};
+use paas_ports::{Builder, Registry, outside};
 use paas_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use super::Options;
+use super::no_builder::NoBuilder;
 use super::platform::{self, Drivers, Platform, builder_settings, kick_on_change};
+use super::{Builds, Options};
 use crate::aws_ledger::StoreLedger;
-use crate::cx::{Cx, Settings};
+use crate::cx::{Cx, Offer, Settings};
 use crate::data_folder::{DataFolder, Ports};
 use crate::dyno_lines::DynoLines;
+use crate::line_exchange::Exchange;
 use crate::local_ca::LocalCa;
 use crate::objects::Objects;
 
 /// How often every app is looked at without a reason: events say what happens.
 const SWEEP: Duration = Duration::from_secs(300);
+/// How often everything is listed, for what no row names any more: log streams alone are a call for each fifty.
+const ORPHANS: Duration = Duration::from_secs(3600);
 /// How often what the balancers do is compared with what was promised.
 const REPAIR: Duration = Duration::from_secs(600);
 /// How long to wait after a call of the loops failed.
@@ -71,16 +75,19 @@ pub(super) async fn open(
     ca: &Arc<LocalCa>,
 ) -> anyhow::Result<Platform> {
     let Account { install, aws } = account;
-    let docker = paas_docker::engine::connect(&options.docker_socket).await.context("the Docker engine")?;
     let bucket = paas_aws::bucket::bucket(&aws).context("the bucket")?;
     let ledger = Arc::new(StoreLedger::new(store.clone()));
     let logs = CloudWatchLogs::new(aws.clone(), ledger.clone());
-    let ingress = Arc::new(AlbIngress::new(aws.clone(), ledger.clone()));
+    let exchange = Arc::new(Exchange::new(data.server_id().context("reading the server's id")?));
+    let logs = if store.is_shared() { logs.exchanging(exchange.clone()) } else { logs };
+    let quotas = Quotas { rules: options.alb_rules, certificates: options.alb_certificates, ..Quotas::default() };
+    let ingress = Arc::new(AlbIngress::with_quotas(aws.clone(), ledger.clone(), quotas));
     let images = Arc::new(EcrRegistry::new(aws.clone(), data.path("registry"))?);
     let registry: Arc<dyn Registry> = images.clone();
 
     let host = link_host(options).context("no address that dynos could call: say --link-host")?;
     let listener = TcpListener::bind((host, ports.link)).await.context("the port that dynos call")?;
+    let link = std::net::SocketAddr::from((host, ports.link)).to_string();
     let key = LinkKey::new(&data.derived_key("dyno link")?, install.clone());
     let admission = Arc::new(Admission::default());
     let lines = Arc::new(DynoLines::new(logs.clone()));
@@ -98,7 +105,7 @@ pub(super) async fn open(
             logs: Arc::new(logs.clone()),
             links: Some(hub.clone()),
             link: Some(LinkAddress {
-                address: std::net::SocketAddr::from((host, ports.link)).to_string(),
+                address: link.clone(),
                 ca: std::fs::read_to_string(ca.ca_file()).context("the authority's certificate")?,
                 key,
             }),
@@ -107,14 +114,21 @@ pub(super) async fn open(
                 // Nobody listens any more when the server ends.
                 let _ = changed.send(app.clone());
             }),
-            architecture: Architecture::default(),
             timing: Timing { boot_timeout, ..Timing::default() },
         },
     );
     // Nobody is let in before the port is served, and it is served below.
     let _ = admission.0.set(runtime.clone());
 
-    let builder = DockerBuilder::new(docker, builder_settings(options, data, &install), Arc::clone(&registry));
+    let builder: Arc<dyn Builder> = if options.builds == Builds::No {
+        Arc::new(NoBuilder)
+    } else {
+        let docker = paas_docker::engine::connect(&options.docker_socket).await.context("the Docker engine")?;
+        let settings = builder_settings(options, data, &install)?;
+        Arc::new(DockerBuilder::new(docker, settings, Arc::clone(&registry)))
+    };
+    let (serves, rates) = (options.builds != Builds::Only, aws.clone());
+    let (lines, exchanged) = (logs.clone(), exchange.clone());
     let app_domain = aws.foundation.app_domain.clone();
     let tls = Arc::new(ca.server_config().context("the certificate")?);
     Ok(Platform {
@@ -122,22 +136,35 @@ pub(super) async fn open(
             runtime: Arc::new(runtime.clone()),
             ingress: ingress.clone(),
             registry,
-            builder: Arc::new(builder),
+            builder,
             logs: Arc::new(logs),
             outputs: Arc::new(ObjectOutputs::new(Arc::clone(&bucket))),
             objects: Objects::in_bucket(bucket, data.path("objects"))?,
         },
         settings: Settings {
             app_domain,
+            link: Some(link),
+            offer: Offer::Fargate,
+            usd_per_month: Some(|size, architecture| FargateSize::of(size).usd_per_month(architecture)),
             app_scheme: "https",
             app_port: options.app_port,
             sweep: SWEEP,
+            orphans: ORPHANS,
             ..options.settings(ports)
         },
+        on_servers: Arc::new(move |servers| {
+            rates.share_with(servers);
+            exchange.share_with(servers);
+        }),
         loops: Box::new(move |cx, server, stop, tasks| {
             tasks.spawn(kick_on_change(cx.clone(), server, changes, stop.clone()));
-            tasks.spawn(follow_events(Events::new(aws), runtime, stop.clone()));
-            tasks.spawn(keep_repaired(cx, ingress, stop.clone()));
+            if cx.store.is_shared() {
+                tasks.spawn(exchanged.run(cx.store.clone(), Arc::new(lines), stop.clone()));
+            }
+            if serves {
+                tasks.spawn(follow_events(Events::new(aws), runtime, stop.clone()));
+                tasks.spawn(keep_repaired(cx, ingress, stop.clone()));
+            }
             let mut stop = stop;
             tasks.spawn(async move {
                 tokio::select! {

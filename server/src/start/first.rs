@@ -23,6 +23,15 @@ pub(super) async fn installation(
     if let Some(wished) = wished.filter(|wished| **wished != install) {
         anyhow::bail!("this database belongs to installation {install}, and stack {} to {wished}", options.stack);
     }
+    match uow.check_key().await {
+        Err(StoreError::OtherKey) => anyhow::bail!(
+            "the secrets in this database are sealed with another key than {}. Every server of an installation has the \
+             first one's: copy its encryption.key, admin.key and the folder ca to {}, and start again",
+            data.path("encryption.key").display(),
+            data.path("").display(),
+        ),
+        checked => checked?,
+    }
     if uow.first_account().await?.is_none() {
         let account = uow.create_account(&options.admin_email, now).await?;
         let key = new_token("HRKU");
@@ -57,4 +66,42 @@ pub(super) async fn take_over(cx: &Cx, owner: &str) -> Result<(), StoreError> {
     }
     uow.kick_all_apps(cx.now()).await?;
     uow.save().await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use paas_ports::outside;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Told {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    async fn first_start(data: &DataFolder, database: &str) -> anyhow::Result<InstallId> {
+        let folder = data.path("");
+        let told = Told::parse_from(["serve", "--data", &folder.to_string_lossy(), "--builds", "no"]);
+        let store = Store::open(database, data.master_key()?).await?;
+        let started = outside::task(installation(&store, data, &told.options, None)).await;
+        store.close().await;
+        started
+    }
+
+    #[tokio::test]
+    async fn a_second_server_has_the_first_ones_key_or_does_not_start() {
+        let folders = [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let [one, two] = folders.each_ref().map(|folder| DataFolder::open(folder.path()).expect("opens"));
+        let database = format!("sqlite:{}", one.path("paas.db").display());
+        let install = first_start(&one, &database).await.expect("the first one");
+        let refused = first_start(&two, &database).await.expect_err("another key").to_string();
+        for named in [two.path("encryption.key").display().to_string(), "admin.key".to_owned(), "folder ca".to_owned()]
+        {
+            assert!(refused.contains(&named), "{refused}");
+        }
+        std::fs::copy(one.path("encryption.key"), two.path("encryption.key")).expect("copied");
+        assert_eq!(first_start(&two, &database).await.expect("the same key"), install);
+    }
 }

@@ -52,7 +52,7 @@ pub(super) async fn open(
         timing: Timing { boot_timeout: Duration::from_secs(options.boot_timeout_s), ..Timing::default() },
     })?;
     let registry: Arc<dyn Registry> = Arc::new(EngineRegistry::new(docker.clone(), install.clone()));
-    let builder = DockerBuilder::new(docker, builder_settings(options, data, install), Arc::clone(&registry));
+    let builder = DockerBuilder::new(docker, builder_settings(options, data, install)?, Arc::clone(&registry));
     Ok(Platform {
         drivers: Drivers {
             runtime: Arc::new(runtime),
@@ -64,6 +64,7 @@ pub(super) async fn open(
             objects: Objects::in_folder(data.path("objects"))?,
         },
         settings: Settings { app_port: Some(ports.http).filter(|port| *port != 80), ..options.settings(ports) },
+        on_servers: Arc::new(|_| {}),
         loops: Box::new(move |cx, server, stop, tasks| {
             tasks.spawn(kick_on_change(cx.clone(), server, changes, stop.clone()));
             tasks.spawn(store_router_lines(cx, router, stop));
@@ -107,10 +108,10 @@ async fn store_router_lines(cx: Cx, router: Arc<RouterClient>, mut stop: watch::
                     tracing::warn!(app = %batch.app, %error, "lines of the router were lost");
                 }
             }
-            event = events.recv() => if matches!(event, Ok(RouterEvent::Restarted)) {
-                if let Err(error) = outside::task(platform::kick_all(&cx)).await {
-                    tracing::warn!(%error, "the sweep comes to the apps");
-                }
+            event = events.recv() => if matches!(event, Ok(RouterEvent::Restarted))
+                && let Err(error) = outside::task(platform::kick_all(&cx)).await
+            {
+                tracing::warn!(%error, "the sweep comes to the apps");
             },
             _ = stop.changed() => return,
         }

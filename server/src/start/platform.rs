@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use paas_builder::{BuildLimits, BuilderSettings};
 use paas_domain::{AppId, InstallId};
 use paas_ports::{Builder, Ingress, LogStore, OutputStore, Registry, Runtime, outside};
@@ -13,6 +14,10 @@ use super::Options;
 use crate::cx::{Cx, Settings};
 use crate::data_folder::DataFolder;
 use crate::objects::Objects;
+use crate::servers::OnCount;
+
+/// When to try again to write down what the runtime has told.
+const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A platform that is ready to work.
 pub(super) struct Platform {
@@ -22,6 +27,8 @@ pub(super) struct Platform {
     /// channel says so.
     #[allow(clippy::type_complexity)]
     pub(super) loops: Box<dyn FnOnce(Cx, String, watch::Receiver<bool>, &mut JoinSet<()>) + Send>,
+    /// Told how many servers share the platform.
+    pub(super) on_servers: OnCount,
 }
 
 /// One driver for each port.
@@ -36,17 +43,21 @@ pub(super) struct Drivers {
 }
 
 /// Builds run the same way everywhere.
-pub(super) fn builder_settings(options: &Options, data: &DataFolder, install: &InstallId) -> BuilderSettings {
-    BuilderSettings {
+pub(super) fn builder_settings(
+    options: &Options,
+    data: &DataFolder,
+    install: &InstallId,
+) -> anyhow::Result<BuilderSettings> {
+    Ok(BuilderSettings {
         install: install.clone(),
-        builder_image: options.builder.clone(),
+        builder_image: options.builder.clone().context("no builder image: say --builder")?,
         run_image: options.run_image.clone(),
-        tools: options.tools.clone(),
+        tools: options.tools.clone().context("no folder with launcher and phase: say --tools")?,
         ca_bundle: options.ca_bundle.clone(),
         blobs: data.path("layers"),
         limits: BuildLimits::default(),
         build_env: std::collections::BTreeMap::new(),
-    }
+    })
 }
 
 /// Makes apps due whose dynos changed, as this server has heard, until `stop` says so.
@@ -60,6 +71,8 @@ pub(super) async fn kick_on_change(
     loop {
         tokio::select! {
             count = changes.recv_many(&mut events, 256) => if count == 0 { return },
+            // What could not be written is written again, whether there is news or not.
+            () = tokio::time::sleep(AGAIN), if !events.is_empty() => {}
             _ = stop.changed() => return,
         }
         events.sort();
@@ -72,11 +85,12 @@ pub(super) async fn kick_on_change(
             uow.save().await
         });
         match kicked.await {
-            Ok(()) => cx.kick(),
-            // The sweep comes to it.
-            Err(error) => tracing::warn!(%error, "an event of the runtime was lost"),
+            Ok(()) => {
+                cx.kick();
+                events.clear();
+            }
+            Err(error) => tracing::warn!(%error, "events of the runtime are written down later"),
         }
-        events.clear();
     }
 }
 

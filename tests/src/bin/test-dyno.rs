@@ -34,6 +34,7 @@ async fn main() -> ExitCode {
     };
     // Process 1 has no default action for SIGTERM: whoever does not handle it is not reached.
     let mut term = signal(SignalKind::terminate()).expect("handles SIGTERM");
+    let mut hang_up = signal(SignalKind::hangup()).expect("handles SIGHUP");
     let mut deaf = false;
     for word in script {
         let work = act(&word, &config);
@@ -45,7 +46,9 @@ async fn main() -> ExitCode {
         }
         deaf = word == Word::IgnoreTerm;
         tokio::select! {
-            _ = term.recv() => return ExitCode::from(143),
+            // At once: returning would wait for a read of stdin that nobody ends.
+            _ = term.recv() => std::process::exit(143),
+            _ = hang_up.recv() => std::process::exit(129),
             ended = work => if let Some(code) = ended {
                 return code;
             },

@@ -127,6 +127,15 @@ async fn strays(world: &Outside, cx: &Cx, promises: &Promises, seen: &mut Seen) 
     for app in cx.ingress.apps().await.expect("apps").into_iter().filter(|app| !known.contains(app)) {
         seen.strays.push(format!("a route of app {app}"));
     }
+    for (what, apps) in [
+        ("an image", cx.registry.apps().await),
+        ("a build or layers", cx.builder.apps().await),
+        ("lines", cx.logs.apps().await),
+    ] {
+        for app in apps.expect("apps").into_iter().filter(|app| !known.contains(app)) {
+            seen.strays.push(format!("{what} of app {app}"));
+        }
+    }
     let mut held = BTreeSet::new();
     let mut at_work = BTreeSet::new();
     for app in promises.apps() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paas_domain::{BuildStatus, DynoKind, DynoState, ReleaseStatus, ReleaseVersion, RolloutState};
+use paas_domain::{BuildStatus, DynoKind, DynoState, ReleaseStatus, ReleaseVersion, RolloutState, Timestamp};
 
 use super::seen::serving_ids;
 use super::{Look, Promised, Reached, Rows, SeenDyno};
@@ -206,7 +206,7 @@ pub(super) fn the_branch_serves(look: &Look<'_>, said: &mut Vec<String>) {
                 release.status == ReleaseStatus::Succeeded
                     && served.all(|s| s.serving_release >= Some(release.version) || s.state == RolloutState::Rolling)
             });
-            if !came_to_serve {
+            if !came_to_serve || !was_current(rows, branch, commit) {
                 said.push(format!("{name}'s {branch} names {commit}, of which no release came to serve"));
             }
             if app.declined.contains(commit) {
@@ -222,6 +222,18 @@ pub(super) fn the_branch_serves(look: &Look<'_>, said: &mut Vec<String>) {
             said.push(format!("{name}'s repository tells {told:?} as main, and its row {:?}", branch(rows)));
         }
     }
+}
+
+/// Whether a release with this commit was the current one when the branch moved there: what other code had taken the
+/// place of by then never came to serve.
+fn was_current(rows: &Rows, branch: &str, commit: &String) -> bool {
+    let Some(moved) = rows.moved.get(branch) else { return false };
+    // Of two things within one millisecond either may have been the first.
+    let current_at = |at: Timestamp| {
+        let succeeded = rows.releases.iter().filter(|r| r.status == ReleaseStatus::Succeeded && r.updated_at <= at);
+        succeeded.max_by_key(|release| release.version).and_then(|release| release.commit.as_ref())
+    };
+    [*moved, Timestamp(moved.0 - 1)].into_iter().any(|at| current_at(at) == Some(commit))
 }
 
 pub(super) fn objects_have_rows(look: &Look<'_>, said: &mut Vec<String>) {
@@ -242,6 +254,24 @@ pub(super) fn hosts_reach_their_owner(look: &Look<'_>, said: &mut Vec<String>) {
         // A destroyed app's host is nobody's at once, and its route goes with the next pass.
         if host.owner.as_ref() != Some(app) && (look.at_rest || host.owner.is_some()) {
             said.push(format!("{} belongs to {:?} and reaches {app}", host.name, host.owner));
+        }
+    }
+}
+
+pub(super) fn balancer_rules_lead_home(look: &Look<'_>, said: &mut Vec<String>) {
+    let mut places: BTreeMap<(&str, &str), &[String]> = BTreeMap::new();
+    for rule in &look.seen.rules {
+        let (place, hosts) = ((rule.listener.as_str(), rule.priority.as_str()), rule.hosts.as_slice());
+        if places.insert(place, hosts).is_some_and(|others| others != hosts) {
+            said.push(format!("two rules of {} have priority {}", rule.listener, rule.priority));
+        }
+        for host in &rule.hosts {
+            let owns = |rows: &&Rows| rows.domains.iter().any(|domain| domain.hostname.as_str() == host);
+            let owner = look.seen.rows.values().find(owns).map(|rows| &rows.app.id);
+            // A host that is nobody's any more goes with the next pass.
+            if owner != rule.app.as_ref() && (look.at_rest || owner.is_some()) {
+                said.push(format!("{host} belongs to {owner:?} and its rule leads to {:?}", rule.app));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use paas_domain::{AppId, DynoId, DynoKind, DynoName, DynoState, ReleaseVersion};
+use paas_domain::{AppId, DynoId, DynoKind, DynoName, DynoState, ReleaseVersion, Timestamp};
 use paas_store::{
     App, AppScope, Build, Domain, Dyno, FormationLine, Job, JobState, Release, Service, Store, StoreError,
 };
@@ -25,6 +25,8 @@ pub struct Seen {
     pub disturbed: Vec<String>,
     /// Where requests for each host come out.
     pub hosts: Vec<Host>,
+    /// The rules of load balancers that lead to target groups of the installation.
+    pub rules: Vec<BalancerRule>,
     /// What the apps' repositories tell as their `main`.
     pub tips: BTreeMap<AppId, Option<String>>,
     /// Where a secret was found.
@@ -68,6 +70,8 @@ pub struct Rows {
     pub dynos: Vec<Dyno>,
     /// Branches and their commits.
     pub branches: Vec<(String, String)>,
+    /// When each branch was last moved.
+    pub moved: BTreeMap<String, Timestamp>,
     /// Its jobs, ended ones included.
     pub jobs: Vec<Job>,
     /// Its hosts.
@@ -94,6 +98,7 @@ impl Rows {
             formation: uow.formation(of).await?,
             dynos: uow.dynos(of).await?,
             branches: uow.branches(of).await?,
+            moved: uow.branch_moves(of).await?,
             jobs: uow.jobs(of).await?,
             domains: uow.domains(of).await?,
             config: uow.config(of, &app.head_config).await?.vars.expose(),
@@ -199,6 +204,19 @@ pub enum Reached {
     Page,
     /// Nobody: there is no such app.
     Nobody,
+}
+
+/// A load balancer's rule, and a target group that it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancerRule {
+    /// Which listener's.
+    pub listener: String,
+    /// Its priority; no other rule of the listener has it.
+    pub priority: String,
+    /// The hosts that it is for.
+    pub hosts: Vec<String>,
+    /// Whose target group it leads to; `None` when nobody's that has rows.
+    pub app: Option<AppId>,
 }
 
 /// A process that counts its lines: each says `count <which of how many>`, as `count 2 of 3`.

@@ -176,6 +176,11 @@ impl Account {
         found.into_iter().filter(|object| !self.foundation.contains(object)).collect()
     }
 
+    /// The database's URL.
+    pub(super) fn database_url(&self) -> &str {
+        self.database.as_ref().expect("a database").url()
+    }
+
     /// Everything in the database.
     pub(super) fn rows(&self) -> Dump {
         block_on(self.database.as_ref().expect("a database").dump())
@@ -188,6 +193,14 @@ impl Account {
     fn records(&self) -> BTreeMap<String, String> {
         let mut state = self.ask(Method::Get, "/", "").expect("the rig answers");
         serde_json::from_value(state["records"].take()).expect("names and where they lead")
+    }
+
+    /// The account's load balancers, with the rules of their listeners.
+    ///
+    /// # Panics
+    /// When the rig does not answer.
+    fn balancers(&self) -> Value {
+        self.ask(Method::Get, "/", "").expect("the rig answers")["balancers"].take()
     }
 
     /// What other people's name servers say of a name of theirs.
@@ -275,6 +288,15 @@ impl Platform {
             found.entry(balancer).or_default().push(host);
         }
         found
+    }
+
+    /// The account's load balancers by their ARN, with the rules of their listeners as ELBv2 describes them.
+    ///
+    /// # Panics
+    /// When it is not on AWS.
+    #[must_use]
+    pub fn balancers(&self) -> Value {
+        self.account().balancers()
     }
 
     /// Every task definition that the server has ever registered, with its tags.

@@ -7,6 +7,7 @@ use std::path::Path;
 use bollard::Docker;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveImageOptionsBuilder,
 };
 use paas_domain::{AppId, app13};
 use sqlx::{Column as _, Row as _};
@@ -60,7 +61,7 @@ impl Platform {
         })
     }
 
-    /// Tag and id of each of this installation's images whose repository ends with `repository` (all when empty).
+    /// Tag and id of each of this installation's images whose repository begins with `repository` (all when empty).
     #[must_use]
     pub fn images(&self, repository: &str) -> Vec<(String, String)> {
         let prefix = format!("paas-{}/", self.install());
@@ -81,7 +82,18 @@ impl Platform {
     #[must_use]
     pub fn images_of(&self, id: &str) -> Vec<String> {
         let app: AppId = id.parse().expect("an app's id");
-        self.images(&app13(&app)).into_iter().map(|(_, id)| id).collect()
+        self.images(app.as_str()).into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Removes an image, as an operator does who wants room. No container may run on it.
+    ///
+    /// # Panics
+    /// When it does not go.
+    pub fn remove_image(&self, id: &str) {
+        self.with_engine(async |docker| {
+            let options = RemoveImageOptionsBuilder::new().force(true).build();
+            docker.remove_image(id, Some(options), None).await.expect("the image goes");
+        });
     }
 
     /// Everything of a destroyed app that is still there, wherever it is. Its history of jobs may stay.
@@ -92,7 +104,7 @@ impl Platform {
     pub fn left_of_app(&self, id: &str) -> Vec<String> {
         let app: AppId = id.parse().expect("an app's id");
         let mut left = self.left_in_engine(&[format!("paas.app={id}")]);
-        left.extend(self.images(&app13(&app)).into_iter().map(|(tag, _)| format!("image {tag}")));
+        left.extend(self.images(app.as_str()).into_iter().map(|(tag, _)| format!("image {tag}")));
         files_of(&self.data(), &[id.to_owned(), app13(&app)], &mut left);
         match &self.account {
             None => left.extend(block_on(rows_of(&self.data().join("paas.db"), id)).expect("the database can be read")),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -111,15 +112,7 @@ impl Platform {
     /// # Errors
     /// When nothing answers.
     pub fn try_api(&self, method: Method, path: &str, body: Option<&Value>) -> io::Result<Answer> {
-        let key = std::fs::read_to_string(self.data().join("admin.key"))?;
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let headers = [
-            ("Host", "localhost"),
-            ("Authorization", &format!("Bearer {}", key.trim())),
-            ("Accept", "application/vnd.heroku+json; version=3"),
-            ("Content-Type", "application/json"),
-        ];
-        request(self.port("api"), method, path, &headers, &body)
+        admin_request(&self.data(), self.port("api"), method, path, body)
     }
 
     /// The app's releases, oldest first.
@@ -170,6 +163,25 @@ impl Platform {
             (all.len() == count && all.iter().all(|dyno| dyno["state"] == "up")).then_some(())
         });
     }
+}
+
+/// Asks the API at a port with the admin's key, which is in the data folder.
+pub(super) fn admin_request(
+    data: &Path,
+    port: u16,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> io::Result<Answer> {
+    let key = std::fs::read_to_string(data.join("admin.key"))?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let headers = [
+        ("Host", "localhost"),
+        ("Authorization", &format!("Bearer {}", key.trim())),
+        ("Accept", "application/vnd.heroku+json; version=3"),
+        ("Content-Type", "application/json"),
+    ];
+    request(port, method, path, &headers, &body)
 }
 
 pub(super) fn request(

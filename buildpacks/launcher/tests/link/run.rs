@@ -130,6 +130,20 @@ async fn who_leaves_hangs_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_hung_up_is_read_to_its_last_word() {
+    let world = World::new().await;
+    let (id, mut dyno) = world.run("trap 'echo bye; exit 5' HUP; echo ready; while :; do sleep 0.05; done");
+    let dyno = dyno.spawn().expect("starts");
+    let mut attached = world.attach(&id).await;
+    expect(&mut attached, "ready\n").await;
+    world.hub.hang_up(&id).await;
+    let said = rest(&mut attached).await;
+    // The shell may tell of its own child that it was hung up, too.
+    assert!(said.ends_with(b"bye\n"), "{}", String::from_utf8_lossy(&said));
+    assert_eq!(ended(dyno).await.0, Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_holds_the_dyno() {
     let world = World::new().await;
     let (id, mut dyno) = world.run("head -c 3000000 /dev/zero; echo end");

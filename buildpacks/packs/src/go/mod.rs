@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::failure::{self, Failure};
 use crate::layer::{self, Kept, Use};
-use crate::{output, procfile, tool};
+use crate::{manifest, output, procfile, tool};
 use version::GoMod;
 
 /// The Python package that has whole Go releases in it.
@@ -33,7 +33,7 @@ impl Buildpack for Go {
     type Error = Failure;
 
     fn detect(&self, context: DetectContext<Self>) -> libcnb::Result<DetectResult, Failure> {
-        if context.app_dir.join("go.mod").is_file() {
+        if manifest::has(&context.app_dir, "go.mod") {
             DetectResultBuilder::pass().build()
         } else {
             DetectResultBuilder::fail().build()
@@ -43,9 +43,7 @@ impl Buildpack for Go {
     fn build(&self, context: BuildContext<Self>) -> libcnb::Result<BuildResult, Failure> {
         output::step("Go app detected");
         let app = &context.app_dir;
-        let file = app.join("go.mod");
-        let text = fs::read_to_string(&file).map_err(|e| Failure::io("reading", &file, &e))?;
-        let go_mod = GoMod::parse(&text)?;
+        let go_mod = GoMod::parse(&manifest::read_text(app, "go.mod")?.unwrap_or_default())?;
         let cache = Kept::open(&context, layer_name!("cache"), Use::Cache, "go")?;
         let root = install_go(&context, &go_mod)?;
         let go = |args: &[&str]| command(&root, &cache.path(), app, args);

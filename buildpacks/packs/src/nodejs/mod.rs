@@ -21,7 +21,7 @@ use libcnb::{Buildpack, Error};
 
 use crate::failure::{self, Failure};
 use crate::layer::{self, Kept, Use};
-use crate::{concurrency, output, procfile, tool};
+use crate::{concurrency, manifest, output, procfile, tool};
 use engine::{BuildImage, Chosen};
 use package::Package;
 
@@ -46,7 +46,7 @@ impl Buildpack for NodeJs {
     type Error = Failure;
 
     fn detect(&self, context: DetectContext<Self>) -> libcnb::Result<DetectResult, Failure> {
-        if context.app_dir.join("package.json").is_file() {
+        if manifest::has(&context.app_dir, "package.json") {
             DetectResultBuilder::pass().build()
         } else {
             DetectResultBuilder::fail().build()
@@ -78,7 +78,7 @@ impl Buildpack for NodeJs {
         let has_start = build.package.has_script("start") || app.join("server.js").is_file();
         let launch =
             LaunchBuilder::new().processes(has_start.then(|| procfile::process("web", "npm start")).flatten()).build();
-        if !has_start && !app.join("Procfile").is_file() {
+        if !has_start && !manifest::has(app, procfile::FILE) {
             output::warning(
                 "This app may not specify any way to start a node process.\nAdd a `start` script or a Procfile.",
             );
@@ -158,7 +158,7 @@ impl Build<'_> {
 
     /// What decides which packages are installed.
     fn key(&self) -> String {
-        let read = |file: &str| fs::read(self.app().join(file)).unwrap_or_default();
+        let read = |file: &str| manifest::read(self.app(), file).ok().flatten().unwrap_or_default();
         layer::key(&[
             &self.package.dependency_facts(),
             &self.lock.map(read).unwrap_or_default(),

@@ -1,13 +1,13 @@
 //! What an app's `package.json` and lock file say about how it is installed, built and started.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::manifest;
 
 /// The parts of `package.json` that a build looks at.
 #[derive(Debug, Default, Deserialize)]
@@ -34,12 +34,10 @@ impl Package {
     /// Reads the app's package.json.
     ///
     /// # Errors
-    /// When it is no JSON, or a part of it has another shape than npm's.
+    /// When it is no text, no JSON, or a part of it has another shape than npm's.
     pub(super) fn read(app: &Path) -> Result<Self, Failure> {
-        let file = app.join("package.json");
-        let text = fs::read_to_string(&file).map_err(|e| Failure::io("reading", &file, &e))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        serde_json::from_str(text).map_err(|e| {
+        let text = manifest::read_text(app, "package.json")?.unwrap_or_default();
+        serde_json::from_str(&text).map_err(|e| {
             Failure::new(
                 "Unable to parse package.json",
                 format!("{e}\n\nRun `npm pkg fix` or correct the file by hand, and commit it."),
@@ -104,7 +102,7 @@ impl Package {
 /// # Errors
 /// When the app is locked by another package manager, or by two.
 pub(super) fn lock_file(app: &Path) -> Result<Option<&'static str>, Failure> {
-    let has = |file: &&str| app.join(file).is_file();
+    let has = |file: &&str| manifest::has(app, file);
     let npm = ["npm-shrinkwrap.json", "package-lock.json"].into_iter().find(has);
     let other = ["yarn.lock", "pnpm-lock.yaml", "bun.lock", "bun.lockb"].into_iter().find(has);
     match (npm, other) {
@@ -140,6 +138,8 @@ fn manager(lock: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn app(files: &[(&str, &str)]) -> tempfile::TempDir {

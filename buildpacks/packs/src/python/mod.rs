@@ -18,7 +18,7 @@ use libcnb::{Buildpack, Error};
 
 use crate::failure::{self, Failure};
 use crate::layer::{self, Kept, Use};
-use crate::{concurrency, output, tool};
+use crate::{concurrency, manifest, output, tool};
 use packages::{Manager, Requirements};
 use version::{Runtime, Wanted};
 
@@ -31,7 +31,7 @@ impl Buildpack for Python {
     type Error = Failure;
 
     fn detect(&self, context: DetectContext<Self>) -> libcnb::Result<DetectResult, Failure> {
-        if packages::DETECTED.iter().any(|file| context.app_dir.join(file).is_file()) {
+        if packages::DETECTED.iter().any(|file| manifest::has(&context.app_dir, file)) {
             DetectResultBuilder::pass().build()
         } else {
             DetectResultBuilder::fail().build()
@@ -84,7 +84,7 @@ fn install_packages(
 ) -> libcnb::Result<PathBuf, Failure> {
     let app = &context.app_dir;
     let uv_version = tool::answer(tool::command(uv()).arg("--version")).unwrap_or_default();
-    let read = |file: &str| fs::read(app.join(file)).unwrap_or_default();
+    let read = |file: &str| manifest::read(app, file).ok().flatten().unwrap_or_default();
     let (contents, is_known) = match manager {
         Manager::Requirements => {
             let requirements = Requirements::read(app);

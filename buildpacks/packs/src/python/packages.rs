@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::manifest;
 
 /// How an app names its dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Manager {
     /// # Errors
     /// When there is none, more than one, or one that is not supported.
     pub(super) fn find(app: &Path) -> Result<Self, Failure> {
-        let has = |file: &str| app.join(file).is_file();
+        let has = |file: &str| manifest::has(app, file);
         match (has("requirements.txt"), has("uv.lock")) {
             (true, true) => Err(Failure::new(
                 "Multiple Python package manager files were found",

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::manifest;
 
 /// The Python of an app that names none.
 pub(super) const DEFAULT: &str = "3.13";
@@ -34,12 +35,10 @@ impl Wanted {
     /// Reads the app's `.python-version`, else its `runtime.txt`.
     ///
     /// # Errors
-    /// When the file does not name one version.
+    /// When the file is no text, or does not name one version.
     pub(super) fn read(app: &Path) -> Result<Self, Failure> {
         for file in [".python-version", "runtime.txt"] {
-            let path = app.join(file);
-            if path.is_file() {
-                let text = fs::read_to_string(&path).map_err(|e| Failure::io("reading", &path, &e))?;
+            if let Some(text) = manifest::read_text(app, file)? {
                 return parse(&text, file);
             }
         }
@@ -198,5 +197,21 @@ mod tests {
         fs::write(app.path().join("runtime.txt"), "python-3.11").expect("writes");
         let seen = Wanted::read(app.path()).expect("reads").explain();
         assert_eq!(seen, "Using Python 3.11 specified in runtime.txt");
+    }
+
+    #[test]
+    fn a_mark_is_passed_over_and_no_text_is_said() {
+        let app = tempfile::tempdir().expect("a folder");
+        let file = app.path().join(".python-version");
+        fs::write(&file, "\u{feff}3.12\n").expect("writes");
+        let seen = Wanted::read(app.path()).expect("reads").explain();
+        assert_eq!(seen, "Using Python 3.12 specified in .python-version");
+        fs::write(&file, b"3.\xff").expect("writes");
+        let seen = Wanted::read(app.path()).expect_err("is no text");
+        assert_eq!(seen.what, ".python-version is not valid UTF-8 text");
+        // A link to a config var, which a message would show.
+        fs::remove_file(&file).expect("removes");
+        std::os::unix::fs::symlink("/etc/hostname", &file).expect("links");
+        assert_eq!(Wanted::read(app.path()).expect("reads").file, None);
     }
 }

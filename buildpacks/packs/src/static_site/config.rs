@@ -1,12 +1,12 @@
 //! `static.json`, as heroku-buildpack-static reads it; every key may be missing.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::manifest;
 
 /// The file's name.
 pub(crate) const FILE: &str = "static.json";
@@ -49,9 +49,9 @@ impl Config {
     /// Reads the app's static.json; none is an empty one.
     ///
     /// # Errors
-    /// When it is no JSON of this shape, or `root` leaves the app.
+    /// When it is no text, no JSON of this shape, or `root` leaves the app.
     pub(crate) fn read(app: &Path) -> Result<Self, Failure> {
-        let Ok(text) = fs::read_to_string(app.join(FILE)) else { return Ok(Self::default()) };
+        let Some(text) = manifest::read_text(app, FILE)? else { return Ok(Self::default()) };
         let advice = "See heroku-buildpack-static for the keys that it may have; `{}` is a good start.";
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| Failure::new(format!("static.json cannot be read: {e}"), advice))?;
@@ -111,6 +111,8 @@ fn matches(pattern: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -130,6 +132,16 @@ mod tests {
         .expect("reads");
         assert_eq!(config.headers("/assets/a")["Cache-Control"], "max-age=9");
         assert_eq!(config.headers("/")["Cache-Control"], "no-store");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let app = tempfile::tempdir().expect("a folder");
+        fs::write(app.path().join(FILE), b"{\"root\": \"\xff\"}").expect("writes");
+        let seen = Config::read(app.path()).expect_err("is no text");
+        assert_eq!(seen.what, "static.json is not valid UTF-8 text");
+        fs::write(app.path().join(FILE), "\u{feff}{\"clean_urls\": true}").expect("writes");
+        assert!(Config::read(app.path()).expect("reads").clean_urls);
     }
 
     #[test]

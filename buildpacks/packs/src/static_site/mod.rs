@@ -18,7 +18,7 @@ use libcnb::{Buildpack, Error};
 
 use crate::failure::{self, Failure};
 use crate::layer::{Kept, Use};
-use crate::{layer, output, procfile};
+use crate::{layer, manifest, output, procfile};
 use config::Config;
 
 /// The name under which this program is the server.
@@ -74,10 +74,10 @@ impl Buildpack for StaticSite {
 
 /// Whether the app is a static site. One that also has a package.json must say so with a static.json.
 fn is_static_site(app: &Path) -> bool {
-    if app.join(config::FILE).is_file() {
+    if manifest::has(app, config::FILE) {
         return true;
     }
-    !app.join("package.json").is_file() && config::guess_root(app).is_some()
+    !manifest::has(app, "package.json") && config::guess_root(app).is_some()
 }
 
 #[cfg(test)]

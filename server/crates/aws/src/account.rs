@@ -144,6 +144,11 @@ impl Aws {
         answer
     }
 
+    /// So many servers of this installation divide the account's rates from now on.
+    pub fn share_with(&self, servers: usize) {
+        self.rates.share_with(servers);
+    }
+
     /// Takes a turn for a call that does not go through the SDK (the registry's own protocol).
     pub async fn turn(&self, call: Call, app: Option<&AppId>) {
         outside::check(call.action());

@@ -48,6 +48,15 @@ pub enum Happened {
         /// AWS's words.
         reason: String,
     },
+    /// A service's scheduler says something.
+    Service {
+        /// The service.
+        service: String,
+        /// `SERVICE_TASK_PLACEMENT_FAILURE`, ….
+        name: String,
+        /// The capacity that it asked in vain: `FARGATE`, `FARGATE_SPOT`.
+        providers: Vec<String>,
+    },
     /// Something else: it is taken off the queue.
     Other,
 }
@@ -121,6 +130,41 @@ fn happened(body: &str) -> Happened {
             name: text(&event["detail"]["eventName"]),
             reason: text(&event["detail"]["reason"]),
         },
+        Some("ECS Service Action") => Happened::Service {
+            service: text(&event["resources"][0]),
+            name: text(&event["detail"]["eventName"]),
+            providers: event["detail"]["capacityProviderArns"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|arn| Some(arn.as_str()?.rsplit('/').next()?.to_owned()))
+                .collect(),
+        },
         _ => Happened::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_scheduler_says_names_its_service_and_the_capacity_that_it_asked() {
+        // As "Amazon ECS service action events" (ECS developer guide) has it.
+        let body = serde_json::json!({
+            "detail-type": "ECS Service Action", "source": "aws.ecs",
+            "resources": ["arn:aws:ecs:us-west-2:111122223333:service/default/servicetest"],
+            "detail": {
+                "eventType": "ERROR", "eventName": "SERVICE_TASK_PLACEMENT_FAILURE",
+                "clusterArn": "arn:aws:ecs:us-west-2:111122223333:cluster/default",
+                "capacityProviderArns": ["arn:aws:ecs:us-west-2:111122223333:capacity-provider/FARGATE_SPOT"],
+                "reason": "RESOURCE:FARGATE", "createdAt": "2019-11-06T19:09:33.087Z",
+            },
+        });
+        let Happened::Service { service, name, providers } = happened(&body.to_string()) else {
+            panic!("it is something")
+        };
+        assert!(service.ends_with("/servicetest"), "{service}");
+        assert_eq!((name.as_str(), providers), ("SERVICE_TASK_PLACEMENT_FAILURE", vec!["FARGATE_SPOT".to_owned()]));
     }
 }

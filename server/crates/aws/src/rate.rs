@@ -1,7 +1,8 @@
 //! Keeps calls under AWS's rates, fair among apps: one bucket per family of calls, four fifths of AWS's own.
 //!
-//! AWS counts per account and region, and somebody else may call too: hence four fifths. When calls wait, apps
-//! take turns, so that an app with a hundred calls does not hold up one with a single call.
+//! AWS counts per account and region, and somebody else may call too: hence four fifths, which the servers of an
+//! installation divide among them. When calls wait, apps take turns, so that an app with a hundred calls does not hold
+//! up one with a single call.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +22,38 @@ const LEFT: f64 = 0.25;
 
 /// The buckets of one account and region.
 #[derive(Clone, Default)]
-pub struct Rates(Arc<Mutex<HashMap<Family, Arc<Bucket>>>>);
+pub struct Rates(Arc<Mutex<Buckets>>);
+
+struct Buckets {
+    of: HashMap<Family, Arc<Bucket>>,
+    /// How many servers take from them.
+    servers: usize,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self { of: HashMap::new(), servers: 1 }
+    }
+}
+
+/// The part of a family's rate that each of so many servers has: the bucket's size, and tokens a second.
+fn share(family: Family, servers: usize) -> (f64, f64) {
+    let (size, per_second) = family.limit();
+    // More servers than anybody starts are still a number that divides.
+    let part = SHARE / f64::from(u32::try_from(servers.max(1)).unwrap_or(u32::MAX));
+    ((size * part).max(1.0), per_second * part)
+}
 
 impl Rates {
+    /// So many servers divide the rates from now on. Tokens that are there stay, as far as the bucket holds them.
+    pub fn share_with(&self, servers: usize) {
+        let mut buckets = lock(&self.0);
+        buckets.servers = servers;
+        for (family, bucket) in &buckets.of {
+            bucket.resize(share(*family, servers));
+        }
+    }
+
     /// Waits for this app's turn and takes a token.
     pub async fn take(&self, family: Family, app: Option<&AppId>) {
         self.bucket(family).take(Some(app.map(AppId::as_str).unwrap_or_default())).await;
@@ -35,7 +65,10 @@ impl Rates {
     }
 
     fn bucket(&self, family: Family) -> Arc<Bucket> {
-        lock(&self.0).entry(family).or_insert_with(|| Arc::new(Bucket::new(family))).clone()
+        let mut buckets = lock(&self.0);
+        let servers = buckets.servers;
+        let bucket = buckets.of.entry(family);
+        Arc::clone(bucket.or_insert_with(|| Arc::new(Bucket::new(share(family, servers)))))
     }
 }
 
@@ -43,13 +76,13 @@ impl Rates {
 const LAST: u64 = u64::MAX;
 
 struct Bucket {
-    size: f64,
-    per_second: f64,
     state: Mutex<State>,
     changed: Notify,
 }
 
 struct State {
+    size: f64,
+    per_second: f64,
     tokens: f64,
     at: Instant,
     /// Who waits, by round and then by arrival: one call of each app per round.
@@ -61,10 +94,10 @@ struct State {
 }
 
 impl Bucket {
-    fn new(family: Family) -> Self {
-        let (size, per_second) = family.limit();
-        let (size, per_second) = ((size * SHARE).max(1.0), per_second * SHARE);
+    fn new((size, per_second): (f64, f64)) -> Self {
         let state = State {
+            size,
+            per_second,
             tokens: size,
             at: Instant::now(),
             waiting: BTreeSet::new(),
@@ -72,18 +105,33 @@ impl Bucket {
             round: 0,
             arrivals: 0,
         };
-        Self { size, per_second, state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    fn resize(&self, (size, per_second): (f64, f64)) {
+        {
+            let mut state = lock(&self.state);
+            // What came until now came at the old rate.
+            state.refill();
+            (state.size, state.per_second) = (size, per_second);
+            state.tokens = state.tokens.min(size);
+        }
+        // Whoever sleeps until there is a token computes anew when that is.
+        self.changed.notify_waiters();
     }
 
     /// Takes a token for an app, or, for nobody, one that is left over.
     async fn take(&self, app: Option<&str>) {
         let turn = Turn { bucket: self, ticket: lock(&self.state).queue(app) };
-        let needs = 1.0 + app.map_or(self.size * LEFT, |_| 0.0);
         loop {
-            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Before the look: what changes after it wakes us.
+            changed.as_mut().enable();
             let wait = {
                 let mut state = lock(&self.state);
-                state.refill(self.size, self.per_second);
+                state.refill();
+                // Of a small bucket, all that it holds is all that can be left over.
+                let needs = app.map_or((1.0 + state.size * LEFT).min(state.size), |_| 1.0);
                 let first = state.waiting.first().is_none_or(|ticket| *ticket == turn.ticket);
                 if first && state.tokens >= needs {
                     state.tokens -= 1.0;
@@ -92,11 +140,13 @@ impl Bucket {
                     }
                     return;
                 }
-                first.then(|| Duration::from_secs_f64((needs - state.tokens) / self.per_second))
+                first.then(|| Duration::from_secs_f64((needs - state.tokens) / state.per_second))
             };
             match wait {
                 // A nanosecond more than computed, so that rounding never makes it look once too often.
-                Some(wait) => tokio::time::sleep(wait + Duration::from_nanos(1)).await,
+                Some(wait) => {
+                    let _ = tokio::time::timeout(wait + Duration::from_nanos(1), changed).await;
+                }
                 None => changed.await,
             }
         }
@@ -119,9 +169,9 @@ impl State {
         ticket
     }
 
-    fn refill(&mut self, size: f64, per_second: f64) {
+    fn refill(&mut self) {
         let now = Instant::now();
-        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * per_second).min(size);
+        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * self.per_second).min(self.size);
         self.at = now;
     }
 }
@@ -159,6 +209,57 @@ mod tests {
         }
         let took = since.elapsed().as_secs_f64();
         assert!((10.0..10.01).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_servers_have_half_of_it_each() {
+        let (one, two, since) = (Rates::default(), Rates::default(), Instant::now());
+        for rates in [&one, &two] {
+            rates.share_with(2);
+        }
+        // The same sixteen tokens and four in five seconds as for one server, whoever takes them.
+        for _ in 0..8 {
+            one.take(Family::EcsRegister, None).await;
+            two.take(Family::EcsRegister, None).await;
+        }
+        assert!(since.elapsed() < Duration::from_millis(1));
+        for _ in 0..4 {
+            tokio::join!(one.take(Family::EcsRegister, None), two.take(Family::EcsRegister, None));
+        }
+        let took = since.elapsed().as_secs_f64();
+        assert!((10.0..10.01).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_hears_of_servers_that_come_and_go() {
+        let (rates, since) = (Rates::default(), Instant::now());
+        rates.share_with(4);
+        for _ in 0..4 {
+            rates.take(Family::EcsRegister, None).await;
+        }
+        // A fifth of a token a second: five seconds for the next one. The other three servers go after one of them.
+        let waiting = rates.clone();
+        let waiting = tokio::spawn(async move { waiting.take(Family::EcsRegister, None).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        rates.share_with(1);
+        waiting.await.expect("its turn comes");
+        let took = since.elapsed().as_secs_f64();
+        assert!((2.0..2.01).contains(&took), "{took}");
+        // With more servers than tokens what can wait still comes to its turn.
+        rates.share_with(40);
+        let idle = tokio::time::timeout(Duration::from_secs(60), rates.take_idle(Family::EcsRegister)).await;
+        assert!(idle.is_ok(), "a bucket of one token");
+        rates.share_with(1);
+        // Now three more come: a full bucket is a quarter of what it was.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        rates.share_with(4);
+        let again = Instant::now();
+        for _ in 0..5 {
+            rates.take(Family::EcsRegister, None).await;
+        }
+        let took = again.elapsed().as_secs_f64();
+        assert!((5.0..5.01).contains(&took), "{took}");
     }
 
     #[tokio::test(start_paused = true)]

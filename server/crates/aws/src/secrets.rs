@@ -3,6 +3,7 @@
 //! A secret's value is a JSON object, so that one secret carries all variables of a dyno; what does not fit into
 //! one (64 KB) goes on in the next. Each is written once, by `CreateSecret`, with a client token that its key
 //! decides; the server itself never reads one back. ARNs end in characters that AWS chooses, so they are looked up.
+//! What does not carry the installation's tag is neither used nor removed, whatever its name.
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
@@ -55,7 +56,15 @@ impl AwsSecrets {
             Ok(made) => made.arn.ok_or_else(|| AwsError::own(Kind::Transient, doing, "AWS named no ARN")),
             // Somebody wrote it before us: a secret is written once.
             Err(error) if error.kind == Kind::Conflict || error.is(&["ResourceExistsException"]) => {
-                self.find(app, &name).await
+                let found = self.find(app, &name).await?;
+                found.ok_or_else(|| {
+                    let message = format!(
+                        "the secret {name} is there and does not carry the tag paas:install={}: remove it, or give it \
+                         the tag if it is ours",
+                        self.aws.install
+                    );
+                    AwsError::own(Kind::Other, doing, message)
+                })
             }
             // Removed a moment ago.
             Err(error) if error.is(&["InvalidRequestException"]) && error.message.contains("deletion") => {
@@ -65,14 +74,22 @@ impl AwsSecrets {
         }
     }
 
-    async fn find(&self, app: &AppId, name: &str) -> Result<String, AwsError> {
+    /// The ARN of what is there by this name; `None` when it is not ours.
+    async fn find(&self, app: &AppId, name: &str) -> Result<Option<String>, AwsError> {
         let doing = "finding the config for dynos";
         let request = self.aws.secrets.describe_secret().secret_id(name);
         let found = self.aws.call(Call::DescribeSecret, Some(app), doing, request.send()).await?;
-        found.arn.ok_or_else(|| AwsError::own(Kind::Transient, doing, "AWS named no ARN"))
+        if !self.is_ours(found.tags()) {
+            return Ok(None);
+        }
+        found.arn.map(Some).ok_or_else(|| AwsError::own(Kind::Transient, doing, "AWS named no ARN"))
     }
 
-    /// The names of what is there whose names begin with `prefix`.
+    fn is_ours(&self, tags: &[Tag]) -> bool {
+        tags.iter().any(|tag| tag.key() == Some("paas:install") && tag.value() == Some(self.aws.install.as_str()))
+    }
+
+    /// The names of what is there and ours whose names begin with `prefix`. A name alone does not make it ours.
     async fn names(&self, app: Option<&AppId>, prefix: &str) -> Result<Vec<String>, AwsError> {
         let mut names = Vec::new();
         let mut next = None;
@@ -81,6 +98,7 @@ impl AwsSecrets {
             let request = self.aws.secrets.list_secrets().filters(filter).max_results(PAGE).set_next_token(next);
             let page = self.aws.call(Call::ListSecrets, app, "listing the config for dynos", request.send()).await?;
             let there = page.secret_list().iter().filter(|secret| secret.deleted_date().is_none());
+            let there = there.filter(|secret| self.is_ours(secret.tags()));
             names.extend(there.filter_map(|secret| secret.name.clone()).filter(|name| name.starts_with(prefix)));
             next = page.next_token;
             if next.is_none() {
@@ -139,7 +157,11 @@ impl Secrets for AwsSecrets {
         let mut names = self.names(Some(app), &prefix).await?;
         let first = self.name(app, key, 0);
         if !names.contains(&first) {
-            names.push(first);
+            match self.find(app, &first).await {
+                Ok(ours) => names.extend(ours.map(|_| first)),
+                Err(error) if error.kind == Kind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         for name in names {
             self.delete(app, &name).await?;

@@ -4,28 +4,16 @@
 //! Heroku's shared dynos burst: so from Standard-1X on a size gets at least what Heroku promises and half as much again
 //! where Fargate's steps allow it.
 
-use paas_domain::DynoSize;
+use paas_domain::{Architecture, DynoSize};
 
 use crate::prices::Prices;
 
-/// A processor that dynos run on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Architecture {
-    /// `X86_64`.
-    #[default]
-    X86,
-    /// Graviton, about a fifth cheaper.
-    Arm,
-}
-
-impl Architecture {
-    /// As a task definition's `runtimePlatform.cpuArchitecture` has it.
-    #[must_use]
-    pub const fn as_ecs(self) -> &'static str {
-        match self {
-            Self::X86 => "X86_64",
-            Self::Arm => "ARM64",
-        }
+/// As a task definition's `runtimePlatform.cpuArchitecture` has it.
+#[must_use]
+pub(crate) const fn cpu_architecture(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86 => "X86_64",
+        Architecture::Arm => "ARM64",
     }
 }
 
@@ -148,6 +136,28 @@ mod tests {
             let fargate = FargateSize::of(size);
             assert!(fargate.memory_mib() >= size.memory_mib(), "{size}");
             assert!(fargate.usd_per_month(Architecture::Arm) < fargate.usd_per_month(Architecture::X86), "{size}");
+        }
+    }
+
+    /// The README shows what each size is and costs: a row that is out of date fails here.
+    #[test]
+    fn the_readme_has_the_table() {
+        let readme = include_str!("../../../../README.md");
+        let table = Prices::table();
+        let dated = format!("{} as of {}", table.region, table.as_of);
+        assert!(readme.contains(&dated), "{dated}");
+        for name in ["fargate_x86_vcpu", "fargate_arm_vcpu"] {
+            let source = &table.find(name).expect("Fargate's prices are known").source;
+            let address = source.split(' ').next().unwrap_or_default();
+            assert!(readme.contains(address), "{address}");
+        }
+        for size in DynoSize::ALL {
+            let fargate = FargateSize::of(size);
+            let (vcpu, gb) = (f64::from(fargate.cpu_units()) / 1024.0, f64::from(fargate.memory_mib()) / 1024.0);
+            let usd = |architecture| format!("${:.2}", fargate.usd_per_month(architecture));
+            let (x86, arm) = (usd(Architecture::X86), usd(Architecture::Arm));
+            let row = format!("| {size} | {vcpu} vCPU | {gb} GB | {x86} | {arm} |");
+            assert!(readme.contains(&row), "{row}");
         }
     }
 

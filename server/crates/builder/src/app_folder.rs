@@ -25,6 +25,21 @@ impl DockerBuilder {
     pub(crate) fn app_folder(&self, app: &AppId) -> AppFolder {
         AppFolder(self.settings.blobs.join(app.as_str()))
     }
+
+    /// Every app that has a folder. What builds share is there too, under other names.
+    pub(crate) async fn folders(&self) -> Result<Vec<AppId>, PortError> {
+        let doing = "listing the layers folders";
+        let mut entries = match fs::read_dir(&self.settings.blobs).await {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(disk(doing, e)),
+        };
+        let mut apps = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(|e| disk(doing, e))? {
+            apps.extend(entry.file_name().to_str().and_then(|name| name.parse::<AppId>().ok()));
+        }
+        Ok(apps)
+    }
 }
 
 impl AppFolder {

@@ -82,6 +82,8 @@ impl DockerBuilder {
         let request = Request { analyzed: run.analyzed(), layers, stores: memo.stores, output_limit };
         let prepared = begun.elapsed();
 
+        // What an earlier build left when another server ended its job, with the config vars in it.
+        self.remove_containers(&spec.app).await?;
         self.create(spec, name, &builder, network).await?;
         let created = begun.elapsed();
         let upload = Upload {

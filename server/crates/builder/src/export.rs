@@ -12,7 +12,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use paas_domain::{BuildId, Digest};
+use paas_domain::{Architecture, BuildId, Digest};
 use paas_phase::wire::{self, KnownLayer, Manifest};
 use paas_ports::{BuildSpec, BuiltImage, ImagePlan, LayerSource, PlannedLayer, PortError};
 use tar::Builder;
@@ -29,6 +29,7 @@ use crate::launcher::LauncherLayer;
 use crate::manifest;
 use crate::memo::{Memo, MemoLayer, StoredLayer};
 use crate::processes::BuildMetadata;
+use crate::procfile::{FoundProcfile, find_procfile};
 use crate::tarball::{self, Hashing, add_file, add_folders, add_link};
 
 /// How many layers are read out of the container at the same time.
@@ -66,7 +67,12 @@ impl DockerBuilder {
             return Err(PortError::permanent("exporting the image", "this build did not succeed"));
         }
         manifest::check(&manifest)?;
+        let architecture = Architecture::of_image(&base.architecture).ok_or_else(|| {
+            let why = format!("the run image is for {}, and apps run on {}", base.architecture, "amd64 or arm64");
+            PortError::permanent("exporting the image", why)
+        })?;
         let export = Export {
+            architecture,
             driver: self,
             spec,
             container: name,
@@ -93,6 +99,7 @@ impl DockerBuilder {
 }
 
 struct Export<'a> {
+    architecture: Architecture,
     driver: &'a DockerBuilder,
     spec: &'a BuildSpec,
     container: String,
@@ -112,6 +119,7 @@ impl Export<'_> {
             self.driver.launcher_layer(Some(&self.builder)),
             self.driver.settle(&self.container),
         )?;
+        self.check_procfile(&app.diff_id).await?;
         let metadata: BuildMetadata = toml::from_str(&manifest.metadata)
             .map_err(|e| PortError::permanent("reading what the build left", e.message()))?;
         let read = begun.elapsed();
@@ -174,7 +182,21 @@ impl Export<'_> {
             default_processes: metadata.default_processes(),
             builder: self.builder.id.to_string(),
             description: manifest::language(&manifest.buildpacks),
+            architecture: self.architecture,
         })
+    }
+
+    /// The Procfile that the build left may not be a link out of the app: whatever a buildpack read through it could
+    /// be a config var, and would be in the image, its labels and the app's process types.
+    async fn check_procfile(&self, app: &Digest) -> Result<(), PortError> {
+        let doing = "reading what the build left";
+        let tar = self.folder.blob(app);
+        let look = move || find_procfile(&tar, Path::new("workspace"));
+        let found = tokio::task::spawn_blocking(look).await.map_err(|e| disk(doing, e))?;
+        match found.map_err(|e| disk(doing, e))? {
+            FoundProcfile::LeadsOut => Err(PortError::permanent(doing, "Procfile is a link that leads out of the app")),
+            FoundProcfile::Nothing | FoundProcfile::Content(_) => Ok(()),
+        }
     }
 
     /// The layer's tar: made now, or known from the last good export.

@@ -144,7 +144,10 @@ impl DockerBuilder {
     /// The image that a build container was made of.
     pub(crate) async fn image_of(&self, name: &str) -> Result<Digest, PortError> {
         let found = self.docker.inspect_container(name, None::<InspectContainerOptions>).await;
-        let found = found.map_err(|e| failed("looking for the build container", e))?;
+        let found = found.map_err(|e| match e {
+            e if is_absent(&e) => PortError::NotFound("the build's container".to_owned()),
+            e => failed("looking for the build container", e),
+        })?;
         let image = found.image.as_deref().and_then(|id| id.parse().ok());
         image.ok_or_else(|| PortError::permanent("looking for the build container", "it has no image"))
     }

@@ -26,6 +26,7 @@ mod manifest;
 mod memo;
 mod objects;
 mod processes;
+mod procfile;
 mod settings;
 mod source;
 mod tarball;
@@ -42,6 +43,7 @@ use paas_ports::{BuildSpec, BuildVerdict, Builder, BuiltImage, PortError, Regist
 use tokio::sync::mpsc;
 
 pub use foreign::ForeignImage;
+pub use procfile::{FoundProcfile, find_procfile};
 pub use settings::{BuildLimits, BuilderSettings};
 
 /// The builder port on a Docker engine.
@@ -99,5 +101,10 @@ impl Builder for DockerBuilder {
         self.remove_containers(app).await?;
         self.remove_volumes(app, None).await?;
         self.app_folder(app).remove().await
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("Builder::apps");
+        self.every_app().await
     }
 }

@@ -1,6 +1,6 @@
 //! What a build has in the engine besides its container's inside: names, labels, and their removal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -28,6 +28,22 @@ impl DockerBuilder {
     fn label_filter(&self, app: &AppId, kind: &str) -> HashMap<String, Vec<String>> {
         let labels = self.labels(app, kind);
         HashMap::from([("label".to_owned(), labels.iter().map(|(key, value)| format!("{key}={value}")).collect())])
+    }
+
+    /// Every app that has a build container or a layers volume of this installation, or a folder.
+    pub(crate) async fn every_app(&self) -> Result<Vec<AppId>, PortError> {
+        let ours = |kind: &str| {
+            let labels = vec![format!("paas.install={}", self.settings.install), format!("paas.kind={kind}")];
+            HashMap::from([("label".to_owned(), labels)])
+        };
+        let mut apps: BTreeSet<AppId> = self.folders().await?.into_iter().collect();
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&ours("build")).build();
+        let found = self.docker.list_containers(Some(options)).await.map_err(|e| failed("listing the builds", e))?;
+        apps.extend(found.into_iter().filter_map(|container| app_of(&container.labels?)));
+        let options = ListVolumesOptionsBuilder::new().filters(&ours("layers")).build();
+        let found = self.docker.list_volumes(Some(options)).await.map_err(|e| failed("listing the volumes", e))?;
+        apps.extend(found.volumes.unwrap_or_default().iter().filter_map(|volume| app_of(&volume.labels)));
+        Ok(apps.into_iter().collect())
     }
 
     pub(crate) async fn remove_container(&self, name: &str) -> Result<(), PortError> {
@@ -64,4 +80,8 @@ impl DockerBuilder {
         }
         Ok(())
     }
+}
+
+fn app_of(labels: &HashMap<String, String>) -> Option<AppId> {
+    labels.get("paas.app")?.parse().ok()
 }

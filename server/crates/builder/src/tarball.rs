@@ -219,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn a_layer_has_a_limit() {
+        let tar =
+            engine_tar(&[(EntryType::Directory, "dist/", ""), (EntryType::Regular, "dist/f", &"x".repeat(9000))], 1);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let layer =
+            |most| layer_of(tar.as_slice(), Path::new("layers/x"), (0, 0), file.reopen().expect("the file"), most);
+        assert!(layer(8000).is_err());
+        assert!(layer(80_000).is_ok());
+    }
+
+    #[test]
     fn nothing_leads_out() {
         use EntryType as T;
         for bad in [

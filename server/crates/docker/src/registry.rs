@@ -1,6 +1,6 @@
 //! The engine's own image store as a registry.
 //!
-//! An image is held by a tag, `paas-<install>/<app13>:<first 12 digits of its id>`; the image's id is the
+//! An image is held by a tag, `paas-<install>/<app's id>:<first 12 digits of its id>`; the image's id is the
 //! digest of its config, as everywhere. Pushing is `images/load` of as little as possible: layers that any
 //! image of this engine already has *in the same place of its chain* are sent as empty entries, because the
 //! engine looks a layer up by its chain before it opens the entry. Should the engine have lost one meanwhile
@@ -8,7 +8,7 @@
 //!
 //! Only engines with a graph driver (overlay2) can do this; the containerd image store cannot.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use bollard::query_parameters::{
     ImportImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use paas_domain::{AppId, Digest, InstallId, app13};
+use paas_domain::{AppId, Digest, InstallId};
 use paas_ports::{ImagePlan, ImageRef, LayerSource, PortError, Registry, outside};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::io::ReaderStream;
@@ -226,10 +226,22 @@ impl Registry for EngineRegistry {
         let failures: Vec<PortError> = removed.filter_map(|r| async { r.err() }).collect().await;
         failures.into_iter().next().map_or(Ok(()), Err)
     }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("Registry::apps");
+        let prefix = format!("paas-{}/", self.install);
+        let filters = HashMap::from([("reference".to_owned(), vec![format!("{prefix}*")])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = self.docker.list_images(Some(options)).await.map_err(|e| failed("listing the images", e))?;
+        // What has no app's id there is kept for all of them.
+        let holder = |tag: &String| tag.strip_prefix(&prefix)?.split(':').next()?.parse().ok();
+        let apps: BTreeSet<AppId> = images.iter().flat_map(|image| image.repo_tags.iter().filter_map(holder)).collect();
+        Ok(apps.into_iter().collect())
+    }
 }
 
 fn repository(install: &InstallId, app: &AppId) -> String {
-    format!("paas-{install}/{}", app13(app))
+    format!("paas-{install}/{app}")
 }
 
 fn short(id: &Digest) -> &str {

@@ -11,6 +11,7 @@ mod formation;
 mod id;
 mod name;
 mod outside_name;
+mod placement;
 mod procfile;
 mod release;
 mod size;
@@ -26,6 +27,7 @@ pub use id::{
 };
 pub use name::{AppName, Digest, EnvKey, HostName, NameError, ProcessType, RefName};
 pub use outside_name::{app_tail, app13, outside_name};
+pub use placement::{Architecture, Capacity};
 pub use procfile::{Procfile, ProcfileError};
 pub use release::{BuildStatus, Generation, ReleaseStatus, ReleaseVersion, RolloutState};
 pub use size::DynoSize;

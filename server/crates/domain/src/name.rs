@@ -113,10 +113,23 @@ fn check_app_name(text: &str) -> Result<String, NameError> {
     }
 }
 
+impl ProcessType {
+    /// The most characters of one.
+    pub const MAX_LENGTH: usize = 63;
+
+    /// Whether a text would be a process type if it were shorter.
+    #[must_use]
+    pub fn is_only_too_long(text: &str) -> bool {
+        text.len() > Self::MAX_LENGTH && has_process_type_characters(text)
+    }
+}
+
+fn has_process_type_characters(text: &str) -> bool {
+    !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
 fn check_process_type(text: &str) -> Result<String, NameError> {
-    let good = (1..=63).contains(&text.len())
-        && !text.starts_with('-')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let good = (1..=ProcessType::MAX_LENGTH).contains(&text.len()) && has_process_type_characters(text);
     if good {
         Ok(text.to_owned())
     } else {

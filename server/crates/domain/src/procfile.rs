@@ -23,6 +23,14 @@ pub enum ProcfileError {
         /// Whose command is missing.
         process_type: ProcessType,
     },
+    /// A process type with a name that is a name, but too long.
+    #[error("Procfile line {line}: the process type {start}… is longer than {} characters", ProcessType::MAX_LENGTH)]
+    TypeTooLong {
+        /// Counted from 1.
+        line: usize,
+        /// How its name begins.
+        start: String,
+    },
     /// More process types than one app may have.
     #[error("Procfile has more than {0} process types")]
     TooManyTypes(usize),
@@ -55,7 +63,14 @@ impl Procfile {
                 continue;
             }
             let Some((name, command)) = line.split_once(':') else { continue };
-            let Ok(process_type) = name.trim_end().parse::<ProcessType>() else { continue };
+            let name = name.trim_end();
+            let Ok(process_type) = name.parse::<ProcessType>() else {
+                // Heroku takes it: passed over, a process would be missing without a word.
+                if ProcessType::is_only_too_long(name) {
+                    return Err(ProcfileError::TypeTooLong { line: index + 1, start: name[..20].to_owned() });
+                }
+                continue;
+            };
             let command = command.trim();
             if command.is_empty() {
                 return Err(ProcfileError::NoCommand { line: index + 1, process_type });
@@ -111,6 +126,10 @@ mod tests {
     fn refuses_what_cannot_run() {
         assert!(matches!(Procfile::parse(b"web:\n"), Err(ProcfileError::NoCommand { line: 1, .. })));
         assert_eq!(Procfile::parse(b"web: a\0b"), Err(ProcfileError::NotText));
+        let long = format!("web: a\n{}: b\n", "w".repeat(64));
+        let seen = Procfile::parse(long.as_bytes()).expect_err("is too long").to_string();
+        assert_eq!(seen, "Procfile line 2: the process type wwwwwwwwwwwwwwwwwwww… is longer than 63 characters");
+        assert!(Procfile::parse(format!("{}: b\n", "w".repeat(63)).as_bytes()).is_ok());
         assert_eq!(Procfile::parse(&[0xff, 0xfe]), Err(ProcfileError::NotText));
         assert_eq!(Procfile::parse(&vec![b'a'; 70_000]), Err(ProcfileError::TooLarge));
     }

@@ -70,7 +70,7 @@ mod tests {
         let mut vars = BTreeMap::new();
         // Not compressible, so that more than one part is needed.
         let noise: String = (0_u64..70_000)
-            .map(|n| char::from(b'!' + u8::try_from((n * n * 2_654_435_761 >> 7) % 90).unwrap_or(0)))
+            .map(|n| char::from(b'!' + u8::try_from(((n * n * 2_654_435_761) >> 7) % 90).unwrap_or(0)))
             .collect();
         vars.insert("NOISE".to_owned(), noise);
         vars.insert("PEM".to_owned(), "-----BEGIN KEY-----\nab+/=\n-----END KEY-----\n".to_owned());

@@ -18,7 +18,7 @@ pub use frame::{
     Exit, FrameError, FromDyno, FromHub, HEADER, Hello, Line, Lines, MAX_BYTES, MAX_FRAME, MAX_HELLO, MAX_LINE,
     MAX_LINES, Stream, Welcome,
 };
-pub use name::{fallback_name, task_id};
+pub use name::{fallback_name, is_fallback, task_id};
 
 /// The version of what is said here.
 pub const VERSION: u8 = 1;

@@ -13,7 +13,16 @@ pub fn fallback_name(process_type: &str, task: &str) -> String {
     let hash = task_id(task)
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{process_type}.{}", 10_000 + hash % 90_000)
+    format!("{process_type}.{}", FALLBACK + hash % 90_000)
+}
+
+/// The lowest number of a [`fallback_name`].
+const FALLBACK: u64 = 10_000;
+
+/// Whether a dyno's number is one of [`fallback_name`], and no slot nor a one-off dyno's own.
+#[must_use]
+pub fn is_fallback(number: u64) -> bool {
+    number >= FALLBACK
 }
 
 #[cfg(test)]

@@ -143,6 +143,9 @@ pub trait DynoLinks: Send + Sync {
     /// How it ended, when its link said so. Kept for minutes, not for ever.
     async fn exit_code(&self, dyno: &DynoId) -> Option<u8>;
 
+    /// Sends SIGHUP to its command, when it is linked, also while its output is still read.
+    async fn hang_up(&self, dyno: &DynoId);
+
     /// Sends SIGTERM to its command, or ends it before its command started (status 143). `false` when it is not
     /// linked. The platform's own stop has to follow: this one is only sooner.
     async fn stop(&self, dyno: &DynoId) -> bool;

@@ -178,7 +178,11 @@ impl Inner {
             name => Some(name.parse().map_err(|_| unknown("the name is none"))?),
         };
         let task = hello.task.clone();
-        if task.is_empty() || task.len() > 2_048 || task.chars().any(char::is_control) {
+        if task.is_empty() {
+            // The platform has not told it yet (a busy host's metadata is late): it asks again.
+            return Err((Refusal::NotNow, "the dyno does not know its task yet"));
+        }
+        if task.len() > 2_048 || task.chars().any(char::is_control) {
             return Err(unknown("the task is none"));
         }
         let place = self.place(&app).ok_or((Refusal::NotNow, "too many dynos are linked"))?;
@@ -346,6 +350,14 @@ impl DynoLinks for Hub {
 
     async fn exit_code(&self, dyno: &DynoId) -> Option<u8> {
         self.inner.find(dyno)?.state().exit
+    }
+
+    async fn hang_up(&self, dyno: &DynoId) {
+        paas_ports::outside::check("DynoLinks::hang_up");
+        if let Some(session) = self.inner.find(dyno) {
+            session.state().hang_up = true;
+            session.say.notify_one();
+        }
     }
 
     async fn stop(&self, dyno: &DynoId) -> bool {

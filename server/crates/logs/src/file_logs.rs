@@ -15,6 +15,7 @@ use paas_ports::{LogLine, LogStore, PortError, Tail, TailQuery, outside};
 use tokio::sync::OnceCell;
 
 use crate::app_log::AppLog;
+use crate::segments::named_folders;
 
 /// How many lines are added under one lock: readers get their turn in between.
 const BATCH: usize = 1_000;
@@ -105,5 +106,10 @@ impl LogStore for FileLogStore {
             .await
             .map_err(|error| PortError::transient("removing log lines", error))?
             .map_err(failed)
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("LogStore::apps");
+        named_folders(self.dir.clone()).await.map_err(|error| PortError::transient("listing logs", error))
     }
 }

@@ -16,7 +16,7 @@ use paas_domain::OutputId;
 use paas_ports::{OutputStore, PortError, outside};
 use tokio::sync::watch;
 
-use crate::segments::remove_dir;
+use crate::segments::{named_folders, remove_dir};
 
 /// The most bytes of one output that are kept.
 const MAX_BYTES: u64 = 300 << 20;
@@ -143,6 +143,11 @@ impl OutputStore for FileOutputStore {
         };
         let output = open.unwrap_or_else(|| Arc::new(Output::new(self.dir.join(id.as_str()))));
         output.remove().map_err(|error| PortError::transient("removing an output", error))
+    }
+
+    async fn all(&self) -> Result<Vec<OutputId>, PortError> {
+        outside::check("OutputStore::all");
+        named_folders(self.dir.clone()).await.map_err(|error| PortError::transient("listing outputs", error))
     }
 }
 

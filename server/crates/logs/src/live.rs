@@ -74,16 +74,14 @@ impl Live {
         Ok(())
     }
 
-    /// Puts older lines before those that are here. `older` is shown these, and gives lines with growing numbers
-    /// below theirs. To be called before anyone reads.
-    pub fn put_before(&self, older: impl FnOnce(&[Tail]) -> Vec<Tail>) {
+    /// Puts the lines that are here together anew, with growing numbers. To be called while nobody reads.
+    pub fn rebuild(&self, rebuild: impl FnOnce(Vec<Tail>) -> Vec<Tail>) {
         let mut state = self.state();
         if state.removed {
             return;
         }
         let here = state.ring.take();
-        let older = older(&here);
-        for tail in older.into_iter().chain(here) {
+        for tail in rebuild(here) {
             state.next_id = state.next_id.max(tail.id + 1);
             state.ring.push(tail);
         }

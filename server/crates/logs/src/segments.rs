@@ -114,6 +114,18 @@ pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// What the names in a folder stand for; other names are passed over.
+pub(crate) async fn named_folders<T: std::str::FromStr + Send + 'static>(dir: PathBuf) -> io::Result<Vec<T>> {
+    let read = move || {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<T>().ok()));
+        }
+        Ok(found)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use paas_domain::{AppId, BuildId, ConfigVars, ProcessType};
+use paas_domain::{AppId, Architecture, BuildId, ConfigVars, ProcessType};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,9 @@ pub trait Builder: Send + Sync {
     async fn build(&self, spec: &BuildSpec, output: mpsc::Sender<Bytes>) -> Result<BuildVerdict, PortError>;
 
     /// Makes an image of a build that succeeded and pushes it to the registry. On repeat the same image.
+    ///
+    /// # Errors
+    /// [`PortError::NotFound`] when the build is not here: it ran elsewhere, or was tidied. To build again helps.
     async fn export(&self, spec: &BuildSpec, output: mpsc::Sender<Bytes>) -> Result<BuiltImage, PortError>;
 
     /// Marks the app's layers as good (the export's row is written), and removes what the build left.
@@ -36,6 +39,9 @@ pub trait Builder: Send + Sync {
 
     /// Removes everything kept for this app: caches, volumes, blobs, containers. Succeeds when there is none.
     async fn remove_app(&self, app: &AppId) -> Result<(), PortError>;
+
+    /// Every app that this builder keeps anything for, for the collection of what no row names any more.
+    async fn apps(&self) -> Result<Vec<AppId>, PortError>;
 }
 
 /// One build.
@@ -104,4 +110,7 @@ pub struct BuiltImage {
     pub builder: String,
     /// What Heroku shows as the language: `Python`, `Node.js`.
     pub description: Option<String>,
+    /// What the image itself says that it runs on.
+    #[serde(default)]
+    pub architecture: Architecture,
 }

@@ -19,6 +19,13 @@ pub trait Ingress: Send + Sync {
     /// The pool of this process type, made when it is not there. The same answer every time.
     async fn place(&self, app: &AppId, process_type: &ProcessType) -> Result<Attachment, PortError>;
 
+    /// Whether the app could have exactly these hosts; for whoever is about to promise them. Changes nothing outside, and
+    /// keeps nothing free: [`publish`](Self::publish) has the last word.
+    ///
+    /// # Errors
+    /// [`PortError::Permanent`] when it could not, with a cause in words for the app's people.
+    async fn check_hosts(&self, app: &AppId, hosts: &[HostName]) -> Result<(), PortError>;
+
     /// Makes `route` the whole truth about its app's hosts. A host that left the list stops being routed.
     ///
     /// When this returns, requests are routed so. A host that another app had goes to this one when this app did
@@ -53,6 +60,9 @@ pub struct Route {
     pub released: bool,
     /// Whether every request gets the maintenance page (H80).
     pub maintenance: bool,
+    /// Whether a client's later requests go to the dyno of its first, as long as that one is up. By a cookie.
+    #[serde(default)]
+    pub session_affinity: bool,
 }
 
 /// How a runtime driver that does its own registration tells a pool's members.

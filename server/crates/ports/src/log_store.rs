@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::PortError;
 
 /// One line of an app's log, in Logplex's terms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogLine {
     /// When it was written.
     pub at: Timestamp,
@@ -22,7 +22,7 @@ pub struct LogLine {
 }
 
 /// Who wrote a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogSource {
     /// `app[web.1]`, `app[api]`.
@@ -66,6 +66,20 @@ impl LogLine {
                 text = rest;
             }
             out.push(LogLine { message: text.to_owned(), process: self.process.clone(), ..self });
+        }
+    }
+
+    /// What an app's readers are told of lines that were lost on their way (Logplex's L10).
+    #[must_use]
+    pub fn drain_overflow(dropped: u64, since: Timestamp, now: Timestamp) -> Self {
+        Self {
+            at: now,
+            source: LogSource::Heroku,
+            process: "logplex".to_owned(),
+            message: format!(
+                "Error L10 (output buffer overflow) -> {dropped} messages dropped since {}.",
+                since.to_logplex()
+            ),
         }
     }
 
@@ -151,6 +165,9 @@ pub trait LogStore: Send + Sync {
     /// Removes the app's lines and ends its readers. Succeeds when there is none. An app does not come back:
     /// what is appended afterwards is dropped, so that a dyno's last words leave nothing behind.
     async fn remove(&self, app: &AppId) -> Result<(), PortError>;
+
+    /// Every app that has lines, for the collection of what no row names any more.
+    async fn apps(&self) -> Result<Vec<AppId>, PortError>;
 }
 
 /// Keeps the output of builds and release phases.
@@ -177,6 +194,9 @@ pub trait OutputStore: Send + Sync {
 
     /// Removes an output and ends its readers. Succeeds when there is none. What is written afterwards is dropped.
     async fn remove(&self, output: &OutputId) -> Result<(), PortError>;
+
+    /// Every output that there is, for the collection of what no row names any more.
+    async fn all(&self) -> Result<Vec<OutputId>, PortError>;
 }
 
 #[cfg(test)]

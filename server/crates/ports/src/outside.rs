@@ -1,4 +1,4 @@
-//! The guard behind rule 1 of the design: nothing outside is touched while a transaction is open.
+//! The guard behind a rule of the architecture: nothing outside is touched while a transaction is open.
 //!
 //! Every task that works on requests, jobs or reconciliation runs inside [`task`]; the store marks an open
 //! transaction with [`enter`]; every driver method starts with [`check`]. Always on: it costs an atomic load.

@@ -50,7 +50,8 @@ pub trait Registry: Send + Sync {
     /// Whether the image is stored for this app.
     async fn resolve(&self, app: &AppId, image: &ImageRef) -> Result<bool, PortError>;
 
-    /// Removes this app's hold on the image. Succeeds when there is none.
+    /// Removes this app's hold on the image. Succeeds when there is none. Never called for an image that a release
+    /// names: which one may go is for the core to know.
     async fn remove(&self, app: &AppId, image: &ImageRef) -> Result<(), PortError>;
 
     /// The images this app holds.
@@ -58,4 +59,7 @@ pub trait Registry: Send + Sync {
 
     /// Removes every hold of this app. Succeeds when there is none.
     async fn remove_app(&self, app: &AppId) -> Result<(), PortError>;
+
+    /// Every app that holds an image or has a place for them, for the collection of what no row names any more.
+    async fn apps(&self) -> Result<Vec<AppId>, PortError>;
 }

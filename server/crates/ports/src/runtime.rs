@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_domain::{
-    AppId, ConfigId, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Generation, ProcessType, Quantity,
-    ReleaseVersion, Timestamp,
+    AppId, Architecture, Capacity, ConfigId, ConfigVars, DynoId, DynoKind, DynoName, DynoSize, DynoState, Generation,
+    ProcessType, Quantity, ReleaseVersion, Timestamp,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -67,6 +67,10 @@ pub trait Runtime: Send + Sync {
     /// [`PortError::NotFound`] when there is no such dyno, or it was stopped before it ever started.
     async fn attach(&self, dyno: &DynoId) -> Result<Duplex, PortError>;
 
+    /// SIGHUP, for a one-off dyno whose client is gone. Whether it ends by that is its own affair: [`Runtime::stop`]
+    /// has to follow. Nothing happens where there is no such dyno, or it does not run.
+    async fn hang_up(&self, dyno: &DynoId) -> Result<(), PortError>;
+
     /// SIGTERM, 30 s, SIGKILL, for one dyno. Returns at once while it stops. Succeeds when it is gone.
     async fn stop(&self, dyno: &DynoId) -> Result<(), PortError>;
 
@@ -121,6 +125,10 @@ pub struct ServiceSpec {
     pub config_id: ConfigId,
     /// How large each dyno is.
     pub size: DynoSize,
+    /// What the image is built for.
+    pub architecture: Architecture,
+    /// What to take the dynos from, where there is a choice.
+    pub capacity: Capacity,
     /// How many.
     pub quantity: Quantity,
     /// Where web dynos are registered once they are healthy; `None` for other process types.
@@ -143,6 +151,13 @@ pub enum Progress {
     },
     /// New dynos are on their way.
     Moving {
+        /// When to ask again.
+        look_again: Duration,
+    },
+    /// New dynos are wanted, and the platform starts none of them for now; it goes on trying by itself.
+    HeldUp {
+        /// Why, in words for the person who pushed.
+        cause: String,
         /// When to ask again.
         look_again: Duration,
     },
@@ -221,8 +236,14 @@ pub struct OneOffSpec {
     pub config_id: Option<ConfigId>,
     /// How large it is.
     pub size: DynoSize,
+    /// What the image is built for.
+    pub architecture: Architecture,
+    /// What the app's services take their dynos from. A driver may take better: nobody is cut off who is at work.
+    pub capacity: Capacity,
     /// Whether someone will attach: stdin is open, and output goes to them and not to the app's log.
     pub attach: bool,
     /// Whether it gets a terminal.
     pub tty: bool,
+    /// Where its link leads ([`Runtime::attach`] works there), when that is not the server that starts it.
+    pub link: Option<String>,
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::body::{Sink, Source};
 use crate::buf::{Buf, FIRST_SIZE};
+use crate::half_close;
 use crate::head::answer::{self, Answer, Asked, BadAnswer};
 use crate::head::{Head, Scan, SizeLimits, TooLong};
 use crate::options::Limits;
@@ -46,7 +47,7 @@ pub(crate) enum Fault {
     FirstByte,
     /// The dyno fell silent.
     DynoIdle,
-    /// The client closed.
+    /// The client closed, and not only its half right behind its request.
     ClientGone,
     /// The client fell silent, or stopped reading.
     ClientIdle,
@@ -129,6 +130,8 @@ pub(crate) struct Exchange<'a> {
     body_seen: bool,
     upload: Upload,
     uploaded_at: Instant,
+    /// The client closed its half behind its request: no more comes from it.
+    half_closed: bool,
     download: Download,
     scan: Scan,
     interim: u8,
@@ -184,6 +187,7 @@ impl<'a> Exchange<'a> {
             body_seen: false,
             upload: Upload::Running,
             uploaded_at: now,
+            half_closed: false,
             download: Download::Head,
             scan: Scan::default(),
             interim: 0,
@@ -242,10 +246,11 @@ impl<'a> Exchange<'a> {
             }
         }
         // Nothing is expected of the client now but its end, or its next request.
-        while self.from_client.len() < FIRST_SIZE {
+        while !self.half_closed && self.from_client.len() < FIRST_SIZE {
             match self.from_client.poll_fill(cx, self.client) {
                 Poll::Ready(Ok(1..)) if self.asked.upgrade => return Some(Fault::EarlyBytes),
                 Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if !self.asked.upgrade && self.client_reads_on() => self.half_closed = true,
                 Poll::Ready(_) => return Some(Fault::ClientGone),
                 Poll::Pending => break,
             }
@@ -383,6 +388,15 @@ impl<'a> Exchange<'a> {
             _ if !self.to_client.is_empty() => (idle, Fault::ClientIdle),
             _ => (idle, Fault::DynoIdle),
         }
+    }
+
+    fn client_reads_on(&self) -> bool {
+        half_close::reads_on(self.uploaded_at.elapsed(), self.limits.half_close())
+    }
+
+    /// Whether the client closed its half, and may have left.
+    pub(crate) fn is_half_closed(&self) -> bool {
+        self.half_closed
     }
 
     /// Whether the connection to the dyno is as good as new.

@@ -1,7 +1,8 @@
 //! What server and router say to each other: frames of JSON behind their length.
 //!
 //! The server asks, each question with a number; the router answers with that number, and says of its own accord
-//! who it is, what it logged and who has drained. Fields are only ever added.
+//! who it is, what it logged and who has drained. Fields are only ever added; one that a router has to honour raises
+//! [`PROTOCOL`], so that an older one is replaced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::log::{Lost, Written};
 
 /// What both sides must agree on to understand each other.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 /// A table of all that we promise to hold is far smaller.
 const MAX_FRAME: u32 = 64 * 1024 * 1024;
 

@@ -29,6 +29,7 @@ mod dyno_connection;
 mod ensure;
 mod exchange;
 mod frame;
+mod half_close;
 mod head;
 mod log;
 mod options;

@@ -34,6 +34,9 @@ pub struct Limits {
     pub connect_ms: u64,
     /// Milliseconds from the request's last byte to the answer's first before H12. Heroku: 30,000.
     pub first_byte_ms: u64,
+    /// Milliseconds behind its request within which a client may close its half and still read the answer; one that
+    /// closes later has left (H27). Ours.
+    pub half_close_ms: u64,
     /// Milliseconds without a byte before H15 (the dyno's turn) or H28 (the client's). Heroku: 55,000.
     pub idle_ms: u64,
     /// Milliseconds that a request waits for a starting dyno before H20. Heroku: 75,000.
@@ -73,6 +76,7 @@ impl Default for Limits {
         Self {
             connect_ms: 5_000,
             first_byte_ms: 30_000,
+            half_close_ms: 1_000,
             idle_ms: 55_000,
             boot_ms: 75_000,
             quarantine_ms: 5_000,
@@ -100,6 +104,10 @@ impl Limits {
 
     pub(crate) fn first_byte(&self) -> Duration {
         Duration::from_millis(self.first_byte_ms)
+    }
+
+    pub(crate) fn half_close(&self) -> Duration {
+        Duration::from_millis(self.half_close_ms)
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -199,6 +207,18 @@ impl RouterOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What Heroku documents and apps are written for.
+    #[test]
+    fn time_outs_are_herokus() {
+        let limits = Limits::default();
+        let s = |ms: u64| ms / 1000;
+        assert_eq!((s(limits.first_byte_ms), s(limits.idle_ms)), (30, 55), "H12, H15 and H28");
+        assert_eq!((s(limits.connect_ms), s(limits.boot_ms)), (5, 75), "H19, H20");
+        assert_eq!((s(limits.quarantine_ms), limits.connect_attempts, s(limits.keep_alive_ms)), (5, 10, 90));
+        assert_eq!((limits.requests_per_dyno, limits.backlog_per_dyno), (50, 50), "H11");
+        assert_eq!((limits.line_bytes, limits.header_count, limits.answer_head_bytes), (8_192, 1_000, 524_288));
+    }
 
     #[test]
     fn arguments_read_back() {

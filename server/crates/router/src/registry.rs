@@ -227,7 +227,12 @@ impl State {
 
     fn live(&self, route: &Route) -> Live {
         let pool = route.attachment.as_ref().and_then(|a| self.pools.get(&a.0)).map(|p| p.pool.clone());
-        Live { released: route.released, maintenance: route.maintenance, pool }
+        Live {
+            released: route.released,
+            maintenance: route.maintenance,
+            session_affinity: route.session_affinity,
+            pool,
+        }
     }
 
     /// The claims of `route`: those it had keep their number.

@@ -77,6 +77,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_table_of_an_older_router_is_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let old = serde_json::json!({
+            "next_claim": 1, "pools": [], "removed": [],
+            "apps": [{"claims": [["a.example.com", 1]], "route": {
+                "app": AppId::new(), "app_name": "example-app", "generation": 1, "hosts": ["a.example.com"], "attachment": null,
+                "released": true, "maintenance": false,
+            }}],
+        });
+        fs::write(path(dir.path()), old.to_string()).expect("writes");
+        let saved = Saved::load(dir.path()).expect("loads");
+        assert!(saved.apps.len() == 1 && !saved.apps[0].route.session_affinity);
+    }
+
+    #[test]
     fn an_unreadable_table_is_put_aside() {
         let dir = tempfile::tempdir().expect("a folder");
         assert_eq!(Saved::load(dir.path()).expect("loads"), Saved::default());

@@ -15,10 +15,11 @@ use crate::code::Code;
 use crate::connection::{Client, send};
 use crate::dyno_connection::{self, NoConnection};
 use crate::exchange::{End, Ends, Exchange, Fault, Outcome};
+use crate::half_close;
 use crate::head::answer::Asked;
 use crate::log::{self, Record};
 use crate::page::{Closing, Page};
-use crate::table::{App, Dyno, Pool, Slot};
+use crate::table::{App, Dyno, DynoMark, Pool, Slot};
 use crate::tunnel;
 use crate::worker::{Scratch, Worker};
 
@@ -73,38 +74,46 @@ pub(crate) async fn serve(
     let Some(app) = app else {
         return answer_page(worker, client, scratch, Page::NoSuchApp).await;
     };
-    let (code, pool) = {
+    let (code, pool, sticky) = {
         let live = app.live.load();
-        match &live.pool {
+        let (code, pool) = match &live.pool {
             _ if live.maintenance => (Code::H80, None),
             _ if !live.released => (Code::H81, None),
             Some(pool) => (Code::H14, Some(pool.clone())),
             None => (Code::H14, None),
-        }
+        };
+        (code, pool, live.session_affinity)
     };
     match pool {
-        Some(pool) => forward(worker, client, scratch, &app, &pool, clock).await,
+        Some(pool) => forward(worker, client, scratch, &app, &pool, sticky, clock).await,
         None => fail(worker, client, scratch, &app, Record { code: Some(code), ..Record::default() }, clock).await,
     }
 }
 
-/// Offers the request to dynos until one has answered, or none can.
+/// Offers the request to dynos until one has answered, or none can: first, when the app is `sticky`, to the one that
+/// the client comes back to.
 async fn forward(
     worker: &Arc<Worker>,
     client: &mut Client,
     scratch: &mut Scratch,
     app: &Arc<App>,
     pool: &Arc<Pool>,
+    sticky: bool,
     clock: Clock,
 ) -> Next {
     let limits = worker.limits();
+    let own = scratch.request.affinity.filter(|_| sticky);
     let mut tried: Vec<Arc<Dyno>> = Vec::new();
     let mut fresh_only = false;
+    let mut half_closed = false;
     loop {
         if scratch.request.upgrade && !scratch.from_client.is_empty() {
             return early_bytes(worker, client, scratch, app, Record::default(), clock).await;
         }
-        let placed = while_client_stays(client, &mut scratch.from_client, balance::place(worker, pool, &tried)).await;
+        // One that closed its half behind its request waits on.
+        let closes_until = clock.began + limits.half_close();
+        let work = balance::place(worker, pool, &tried, own);
+        let placed = while_client_stays(client, &mut scratch.from_client, closes_until, &mut half_closed, work).await;
         let mut slot = match placed {
             None => return gone(worker, scratch, app, Record::default(), clock),
             Some(Ok(slot)) => slot,
@@ -121,7 +130,7 @@ async fn forward(
             Some(stream) => Ok(stream),
             None => {
                 let open = dyno_connection::open(&slot.dyno, limits.connect());
-                match while_client_stays(client, &mut scratch.from_client, open).await {
+                match while_client_stays(client, &mut scratch.from_client, closes_until, &mut half_closed, open).await {
                     Some(connected) => connected,
                     None => {
                         let record = Record { dyno: &slot.dyno.label, ..Record::default() };
@@ -146,7 +155,9 @@ async fn forward(
             }
         };
         let connect_ms = if reused { 0 } else { ms(connecting) };
-        match exchange(worker, client, scratch, app, &mut slot, stream, reused, connect_ms, clock).await {
+        let comes_back_to = Some(slot.dyno.mark).filter(|mark| sticky && own != Some(*mark));
+        let told = (connect_ms, comes_back_to);
+        match exchange(worker, client, scratch, app, &mut slot, stream, reused, told, clock).await {
             Some(next) => return next,
             // A kept connection turned out to be dead, and the request may be sent again.
             None => fresh_only = true,
@@ -183,7 +194,7 @@ async fn exchange(
     slot: &mut Slot,
     mut stream: TcpStream,
     reused: bool,
-    connect_ms: u64,
+    (connect_ms, comes_back_to): (u64, Option<DynoMark>),
     clock: Clock,
 ) -> Option<Next> {
     let sent = Instant::now();
@@ -194,6 +205,7 @@ async fn exchange(
         keep_alive: request.keep_alive && !worker.is_stopping(),
         upgrade: request.upgrade,
         expects_continue: request.expects_continue,
+        comes_back_to,
     };
     scratch.to_dyno.clear();
     scratch.to_client.clear();
@@ -218,7 +230,7 @@ async fn exchange(
     })
     .await;
     let outcome = exchange.outcome;
-    let reusable = exchange.dyno_is_reusable();
+    let (reusable, half_closed) = (exchange.dyno_is_reusable(), exchange.is_half_closed());
     let mut record = Record {
         code: None,
         dyno: &slot.dyno.label,
@@ -231,6 +243,15 @@ async fn exchange(
         End::Complete => {
             if reusable {
                 worker.keeper.put(&slot.dyno, stream);
+            }
+            // Another request may have come before the end: it is answered as well.
+            let wants_more = outcome.client_keeps && !scratch.from_client.is_empty();
+            if half_closed && !wants_more {
+                if half_close::had_left(&mut client.stream).await {
+                    return Some(gone(worker, scratch, app, record, clock));
+                }
+                write_log(worker, app, scratch, &record, clock);
+                return Some(Next::Close);
             }
             write_log(worker, app, scratch, &record, clock);
             Some(match (outcome.client_keeps, outcome.uploaded) {
@@ -370,16 +391,25 @@ fn write_log(worker: &Worker, app: &Arc<App>, scratch: &Scratch, record: &Record
     worker.lines.add(&worker.shared.log, app, at_ms, |out| log::write_line(out, &scratch.request, record));
 }
 
-/// Runs `work` as long as the client stays connected; `None` when it leaves first.
-async fn while_client_stays<F: Future>(client: &mut Client, buf: &mut Buf, work: F) -> Option<F::Output> {
+/// Runs `work` as long as the client stays connected; `None` when it leaves first. Until `closes_until` it may close
+/// its half, once for all that one request waits for (`half_closed`): whether its request is whole shows when it is
+/// sent on.
+async fn while_client_stays<F: Future>(
+    client: &mut Client,
+    buf: &mut Buf,
+    closes_until: Instant,
+    half_closed: &mut bool,
+    work: F,
+) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        while buf.len() < FIRST_SIZE {
+        while !*half_closed && buf.len() < FIRST_SIZE {
             match buf.poll_fill(cx, &mut client.stream) {
                 Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if Instant::now() < closes_until => *half_closed = true,
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => break,
             }

@@ -73,9 +73,8 @@ impl Shards {
     }
 
     fn of(&self, name: &str) -> &ArcSwap<Shard> {
-        // FNV-1a. Who crowds one shard on purpose makes it as slow as an undivided table, for changes only.
-        let hash =
-            name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        // Who crowds one shard on purpose makes it as slow as an undivided table, for changes only.
+        let hash = fnv(name);
         &self.0[(hash ^ (hash >> 32)) as usize % SHARDS]
     }
 
@@ -96,6 +95,11 @@ impl Shards {
     }
 }
 
+/// FNV-1a.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// An app as requests see it.
 pub(crate) struct App {
     pub(crate) id: AppId,
@@ -107,6 +111,8 @@ pub(crate) struct App {
 pub(crate) struct Live {
     pub(crate) released: bool,
     pub(crate) maintenance: bool,
+    /// Whether clients come back to the dyno that answered first.
+    pub(crate) session_affinity: bool,
     pub(crate) pool: Option<Arc<Pool>>,
 }
 
@@ -117,11 +123,24 @@ pub(crate) struct Pool {
     pub(crate) changed: Notify,
     /// Requests that wait for that.
     pub(crate) waiting: AtomicU32,
+    /// How many of them come back to one dyno, and have no use for another's free place.
+    pub(crate) waiting_for_own: AtomicU32,
 }
 
 impl Pool {
     pub(crate) fn new() -> Self {
-        Self { members: ArcSwap::default(), changed: Notify::new(), waiting: AtomicU32::new(0) }
+        let (waiting, waiting_for_own) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { members: ArcSwap::default(), changed: Notify::new(), waiting, waiting_for_own }
+    }
+
+    /// A dyno can take a request: whoever waits and can use it looks again. One of them will do, unless some wait for
+    /// a dyno of their own, which need not be this one.
+    pub(crate) fn wake(&self) {
+        if self.waiting_for_own.load(Ordering::Relaxed) > 0 {
+            self.changed.notify_waiters();
+        } else {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -134,9 +153,27 @@ pub(crate) struct Members {
     pub(crate) crashed: usize,
 }
 
+/// What a client is told of its dyno, to be said again: as short as a cookie should be, and not the dyno's id, which
+/// says when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DynoMark(pub(crate) [u8; 16]);
+
+impl DynoMark {
+    fn of(dyno: &DynoId) -> Self {
+        let mut digits = [0; 16];
+        let hash = fnv(dyno.as_str());
+        for (at, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(hash >> (60 - 4 * at)) as usize & 15];
+        }
+        Self(digits)
+    }
+}
+
 /// A dyno at its address. A dyno that comes back elsewhere is another one of these.
 pub(crate) struct Dyno {
     pub(crate) id: DynoId,
+    /// What its clients come back with.
+    pub(crate) mark: DynoMark,
     /// `web.1`, for log lines.
     pub(crate) label: String,
     pub(crate) address: SocketAddr,
@@ -171,6 +208,7 @@ impl Dyno {
         events: UnboundedSender<Drained>,
     ) -> Self {
         Self {
+            mark: DynoMark::of(&id),
             id,
             label,
             address,
@@ -249,7 +287,7 @@ impl Slot {
             self.answered = true;
             self.dyno.unanswered.fetch_sub(1, Ordering::Relaxed);
             if self.pool.waiting.load(Ordering::Relaxed) > 0 {
-                self.pool.changed.notify_one();
+                self.pool.wake();
             }
         }
     }

@@ -81,6 +81,37 @@ impl Uow {
         Ok(id)
     }
 
+    /// Checks that the store's key is the installation's: the one that came first. Two servers with two keys would
+    /// write what the other cannot read.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherKey`] when it is not.
+    pub async fn check_key(&mut self) -> Result<(), StoreError> {
+        let known = self.key_mark().await?;
+        if known.is_none() {
+            // From before keys had marks: whoever opens what is there has the right one.
+            if let Some(mut row) = self.row("SELECT id, sealed FROM config_versions LIMIT 1", vec![]).await? {
+                let place = row.text()?;
+                self.key.open(&place, &row.bytes()?).map_err(|_| StoreError::OtherKey)?;
+            }
+            let sql = "UPDATE installation SET key_mark = $1 WHERE key_mark IS NULL";
+            let mark = self.key.mark().to_owned();
+            self.execute(sql, args![mark]).await?;
+        }
+        match self.key_mark().await? {
+            Some(mark) if mark == self.key.mark() => Ok(()),
+            Some(_) => Err(StoreError::OtherKey),
+            None => Err(StoreError::NotFound("installation")),
+        }
+    }
+
+    async fn key_mark(&mut self) -> Result<Option<String>, StoreError> {
+        match self.row("SELECT key_mark FROM installation", vec![]).await? {
+            Some(mut row) => row.opt_text(),
+            None => Ok(None),
+        }
+    }
+
     /// Makes an account.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Apps: their rows, who may touch them, and the generation that every wish raises.
 
-use paas_domain::{AccountId, AppId, AppName, ConfigId, Generation, ReleaseId, Timestamp};
+use paas_domain::{AccountId, AppId, AppName, Architecture, Capacity, ConfigId, Generation, ReleaseId, Timestamp};
 
 use crate::row::{Row, args};
 use crate::{AppScope, StoreError, Uow};
@@ -16,6 +16,12 @@ pub struct App {
     pub owner: AccountId,
     /// Whether every request gets the maintenance page.
     pub maintenance: bool,
+    /// Whether a client stays with the dyno of its first request (`http-session-affinity`).
+    pub session_affinity: bool,
+    /// What its images are to be built for; `None` as the platform has it.
+    pub architecture: Option<Architecture>,
+    /// What its services take their dynos from.
+    pub capacity: Capacity,
     /// Counts wishes.
     pub generation: Generation,
     /// The newest generation that was made true.
@@ -38,7 +44,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, owner, maintenance, generation, settled_generation, current_release, head_config, ",
-            "created_at, updated_at, released_at, deleted_at FROM apps ",
+            "created_at, updated_at, released_at, deleted_at, session_affinity, architecture, capacity FROM apps ",
             $rest
         )
     };
@@ -58,6 +64,9 @@ fn app(mut row: Row) -> Result<App, StoreError> {
         updated_at: row.time()?,
         released_at: row.opt_time()?,
         deleted_at: row.opt_time()?,
+        session_affinity: row.bool()?,
+        architecture: row.opt_parse()?,
+        capacity: row.parse()?,
     })
 }
 
@@ -161,6 +170,30 @@ impl Uow {
     /// When the database does not answer.
     pub async fn set_maintenance(&mut self, of: &AppScope, on: bool) -> Result<(), StoreError> {
         self.execute("UPDATE apps SET maintenance = $2 WHERE id = $1", args![of.id(), on]).await?;
+        Ok(())
+    }
+
+    /// Lets clients stay with the dyno of their first request, or not.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_session_affinity(&mut self, of: &AppScope, on: bool) -> Result<(), StoreError> {
+        self.execute("UPDATE apps SET session_affinity = $2 WHERE id = $1", args![of.id(), on]).await?;
+        Ok(())
+    }
+
+    /// Says what the app's images are to be built for, and what its services take their dynos from.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_placement(
+        &mut self,
+        of: &AppScope,
+        architecture: Option<Architecture>,
+        capacity: Capacity,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE apps SET architecture = $2, capacity = $3 WHERE id = $1";
+        self.execute(sql, args![of.id(), architecture.as_ref(), &capacity]).await?;
         Ok(())
     }
 

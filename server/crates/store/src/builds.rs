@@ -1,6 +1,8 @@
 //! Builds, the images they made, branches, and where output is read.
 
-use paas_domain::{AccountId, BuildId, BuildStatus, Digest, OutputId, ReleaseId, Timestamp};
+use std::collections::BTreeMap;
+
+use paas_domain::{AccountId, Architecture, BuildId, BuildStatus, Digest, OutputId, ReleaseId, Timestamp};
 
 use crate::row::{Row, args, to_json};
 use crate::{AppScope, ProcessTable, StoreError, Uow};
@@ -62,6 +64,8 @@ pub struct Image {
     pub size: i64,
     /// What Heroku shows as the language.
     pub description: Option<String>,
+    /// What it is built for.
+    pub architecture: Architecture,
 }
 
 macro_rules! select {
@@ -180,12 +184,13 @@ impl Uow {
     /// # Errors
     /// When the database does not answer.
     pub async fn put_image(&mut self, of: &AppScope, image: &Image, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "INSERT INTO images (app, id, process_types, builder, size, description, created_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        let sql = "INSERT INTO images (app, id, process_types, builder, size, description, created_at, architecture) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                    ON CONFLICT (app, id) DO UPDATE SET process_types = excluded.process_types";
         let (types, description) = (to_json(&image.process_types)?, image.description.as_deref());
-        self.execute(sql, args![of.id(), &image.id, types, image.builder.as_str(), image.size, description, now])
-            .await?;
+        let (builder, architecture) = (image.builder.as_str(), &image.architecture);
+        let args = args![of.id(), &image.id, types, builder, image.size, description, now, architecture];
+        self.execute(sql, args).await?;
         Ok(())
     }
 
@@ -194,7 +199,8 @@ impl Uow {
     /// # Errors
     /// [`StoreError::NotFound`] when the app has it not.
     pub async fn image(&mut self, of: &AppScope, id: &Digest) -> Result<Image, StoreError> {
-        let sql = "SELECT id, process_types, builder, size, description FROM images WHERE app = $1 AND id = $2";
+        let sql = "SELECT id, process_types, builder, size, description, architecture FROM images \
+                   WHERE app = $1 AND id = $2";
         let mut row = self.row(sql, args![of.id(), id]).await?.ok_or(StoreError::NotFound("image"))?;
         Ok(Image {
             id: row.parse()?,
@@ -202,7 +208,48 @@ impl Uow {
             builder: row.text()?,
             size: row.int()?,
             description: row.opt_text()?,
+            architecture: row.parse()?,
         })
+    }
+
+    /// The images that the app's releases name, whatever became of the release: each can be rolled back to.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn released_images(&mut self, of: &AppScope) -> Result<Vec<Digest>, StoreError> {
+        let sql = "SELECT DISTINCT image FROM releases WHERE app = $1 AND image IS NOT NULL";
+        self.rows(sql, args![of.id()]).await?.into_iter().map(|mut row| row.parse()).collect()
+    }
+
+    /// Forgets an image that no release names.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delete_image(&mut self, of: &AppScope, id: &Digest) -> Result<(), StoreError> {
+        let sql = "DELETE FROM images WHERE app = $1 AND id = $2 \
+                   AND NOT EXISTS (SELECT 1 FROM releases WHERE app = $1 AND image = $2)";
+        self.execute(sql, args![of.id(), id]).await?;
+        Ok(())
+    }
+
+    /// The app's newest build, when there was none since images were last collected: what builds left is to be looked
+    /// through once behind each.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn build_since_collection(&mut self, of: &AppScope) -> Result<Option<BuildId>, StoreError> {
+        let sql = "SELECT b.id FROM builds AS b JOIN apps AS a ON a.id = b.app WHERE b.app = $1 \
+                   AND (a.images_of IS NULL OR b.id > a.images_of) ORDER BY b.id DESC LIMIT 1";
+        self.row(sql, args![of.id()]).await?.map(|mut row| row.parse()).transpose()
+    }
+
+    /// Remembers that what builds up to this one left was looked through.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn mark_collected(&mut self, of: &AppScope, newest: &BuildId) -> Result<(), StoreError> {
+        self.execute("UPDATE apps SET images_of = $2 WHERE id = $1", args![of.id(), newest]).await?;
+        Ok(())
     }
 
     /// The commit that a branch of ours is at.
@@ -213,6 +260,15 @@ impl Uow {
         let rows =
             self.rows("SELECT name, commit_id FROM branches WHERE app = $1 ORDER BY name", args![of.id()]).await?;
         rows.into_iter().map(|mut row| Ok((row.text()?, row.text()?))).collect()
+    }
+
+    /// When each of the app's branches was last moved.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn branch_moves(&mut self, of: &AppScope) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+        let rows = self.rows("SELECT name, updated_at FROM branches WHERE app = $1", args![of.id()]).await?;
+        rows.into_iter().map(|mut row| Ok((row.text()?, row.time()?))).collect()
     }
 
     /// Moves a branch (the part of the ref behind `refs/heads/`, or a whole `refs/tags/…`).
@@ -277,6 +333,15 @@ impl Uow {
     pub async fn output_by_token(&mut self, token_hash: &str) -> Result<Option<OutputId>, StoreError> {
         let row = self.row("SELECT id FROM outputs WHERE token_hash = $1", args![token_hash]).await?;
         row.map(|mut row| row.parse()).transpose()
+    }
+
+    /// Every output of every app, for the collection of what no row names any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn all_output_ids(&mut self) -> Result<Vec<OutputId>, StoreError> {
+        let rows = self.rows("SELECT id FROM outputs", vec![]).await?;
+        rows.into_iter().map(|mut row| row.parse()).collect()
     }
 
     /// The app's outputs, for their removal with the app.

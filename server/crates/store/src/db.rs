@@ -14,8 +14,6 @@ use crate::seal::MasterKey;
 
 /// How long a writer waits for another one before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where servers tell each other that something changed.
-const CHANNEL: &str = "paas_changed";
 /// Readers at the same time. Each is a connection with its own page cache.
 const READERS: u32 = 4;
 
@@ -37,6 +35,9 @@ pub enum StoreError {
     /// The row is not there.
     #[error("{0} is not there")]
     NotFound(&'static str),
+    /// The key is not the one that this database's secrets are sealed with.
+    #[error("the database's secrets are sealed with another key")]
+    OtherKey,
     /// Sealed bytes that the key does not open.
     #[error("a sealed value cannot be opened with this key")]
     Unsealable,
@@ -67,21 +68,37 @@ enum Tx {
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// What other servers of a shared database tell.
-pub struct Others(PgListener);
+/// What servers of a shared database tell each other about. None of it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Something has changed.
+    Changes,
+    /// Log lines, for those who read along at another server.
+    Lines,
+}
 
-impl Others {
-    /// Waits until another server than `who` says that something changed, or the connection was lost meanwhile.
+impl Channel {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Changes => "paas_changed",
+            Self::Lines => "paas_lines",
+        }
+    }
+}
+
+/// The most bytes that can be told at once: PostgreSQL takes fewer than 8000.
+pub const MOST_TOLD: usize = 7_999;
+
+/// What the servers of a shared database tell, this one included.
+pub struct Heard(PgListener);
+
+impl Heard {
+    /// Waits for what a server tells next; `None` when the connection was lost meanwhile, and perhaps words with it.
     ///
     /// # Errors
     /// When the database does not answer; calling again connects anew.
-    pub async fn changed(&mut self, who: &str) -> Result<(), StoreError> {
-        loop {
-            match self.0.try_recv().await? {
-                Some(told) if told.payload() == who => {}
-                _ => return Ok(()),
-            }
-        }
+    pub async fn next(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.0.try_recv().await?.map(|told| told.payload().to_owned()))
     }
 }
 
@@ -145,27 +162,27 @@ impl Store {
         Ok(Uow { tx, key: Arc::clone(&self.key), _open: outside::enter() })
     }
 
-    /// Tells the other servers of a shared database that something changed. Nothing is promised: what they do not
-    /// hear, their timers find.
+    /// Tells the servers of a shared database something of at most [`MOST_TOLD`] bytes. Nothing is promised: who does
+    /// not listen at the moment does not hear it.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn tell_others(&self, who: &str) -> Result<(), StoreError> {
+    pub async fn tell(&self, channel: Channel, what: &str) -> Result<(), StoreError> {
         if let Pools::Postgres(pool) = &self.pools {
-            sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(who).execute(pool).await?;
+            sqlx::query("SELECT pg_notify($1, $2)").bind(channel.name()).bind(what).execute(pool).await?;
         }
         Ok(())
     }
 
-    /// Hears what other servers tell; `None` when the database is not shared.
+    /// Hears what servers tell from now on; `None` when the database is not shared.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn hear_others(&self) -> Result<Option<Others>, StoreError> {
+    pub async fn hear(&self, channel: Channel) -> Result<Option<Heard>, StoreError> {
         let Pools::Postgres(pool) = &self.pools else { return Ok(None) };
         let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Some(Others(listener)))
+        listener.listen(channel.name()).await?;
+        Ok(Some(Heard(listener)))
     }
 
     /// Closes every connection.

@@ -32,6 +32,8 @@ pub struct Dyno {
     pub attach_open: bool,
     /// When it was told to stop.
     pub stop_requested_at: Option<Timestamp>,
+    /// When its time to live is over; `None` for one that may run for ever.
+    pub expires_at: Option<Timestamp>,
     /// Since when it exists.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -61,13 +63,17 @@ pub struct NewDyno {
     pub attach_hash: Option<String>,
     /// Environment on top of the config vars.
     pub env: ConfigVars,
+    /// When its time to live is over.
+    pub expires_at: Option<Timestamp>,
+    /// Where its link leads, when that is decided.
+    pub link: Option<String>,
 }
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, process_type, slot, kind, release, size, command, state, exit_code, attach, tty, attach_hash, ",
-            "stop_requested_at, created_at, updated_at, ended_at FROM dynos ",
+            "stop_requested_at, expires_at, created_at, updated_at, ended_at FROM dynos ",
             $rest
         )
     };
@@ -90,6 +96,7 @@ fn dyno(row: &mut Row) -> Result<Dyno, StoreError> {
         tty: row.bool()?,
         attach_open: row.opt_text()?.is_some(),
         stop_requested_at: row.opt_time()?,
+        expires_at: row.opt_time()?,
         created_at: row.time()?,
         updated_at: row.time()?,
         ended_at: row.opt_time()?,
@@ -105,8 +112,8 @@ impl Uow {
         let id = DynoId::new();
         let env = self.seal_vars(id.as_str(), &new.env)?;
         let sql = "INSERT INTO dynos (id, app, process_type, slot, kind, release, size, command, state, attach, tty, \
-                   attach_hash, sealed_env, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'starting', $9, $10, $11, $12, $13, $13)";
+                   attach_hash, sealed_env, created_at, updated_at, expires_at, link) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'starting', $9, $10, $11, $12, $13, $13, $14, $15)";
         let (slot, hash, command) = (i64::from(new.name.slot), new.attach_hash.as_deref(), new.command.as_str());
         self.execute(
             sql,
@@ -123,7 +130,9 @@ impl Uow {
                 new.tty,
                 hash,
                 env,
-                now
+                now,
+                new.expires_at,
+                new.link.as_deref()
             ],
         )
         .await?;
@@ -140,6 +149,15 @@ impl Uow {
         let mut row = self.row(sql, args![id, of.id()]).await?.ok_or(StoreError::NotFound("dyno"))?;
         let sealed = row.bytes()?;
         self.open_vars(id.as_str(), &sealed)
+    }
+
+    /// Where a one-off dyno's link leads, when that was decided as it was asked for.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the dyno is not this app's.
+    pub async fn dyno_link(&mut self, of: &AppScope, id: &DynoId) -> Result<Option<String>, StoreError> {
+        let row = self.row("SELECT link FROM dynos WHERE id = $1 AND app = $2", args![id, of.id()]).await?;
+        row.ok_or(StoreError::NotFound("dyno"))?.opt_text()
     }
 
     /// The app's dynos that have not ended, by name.
@@ -265,13 +283,13 @@ impl Uow {
         Ok(())
     }
 
-    /// Ends the time in which somebody may attach.
+    /// Ends the time in which somebody may attach; whether nobody has. Whoever has claimed it by then may go on.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn close_attach(&mut self, of: &AppScope, id: &DynoId) -> Result<(), StoreError> {
-        self.execute("UPDATE dynos SET attach_hash = NULL WHERE app = $1 AND id = $2", args![of.id(), id]).await?;
-        Ok(())
+    pub async fn close_attach(&mut self, of: &AppScope, id: &DynoId) -> Result<bool, StoreError> {
+        let sql = "UPDATE dynos SET attach_hash = NULL WHERE app = $1 AND id = $2 AND attach_hash IS NOT NULL";
+        Ok(self.execute(sql, args![of.id(), id]).await? > 0)
     }
 
     /// The dyno of a release's phase, also when it ended.

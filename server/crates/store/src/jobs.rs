@@ -3,7 +3,7 @@
 use paas_domain::{AppId, JobId, Timestamp};
 
 use crate::row::{Row, args};
-use crate::{AppScope, StoreError, Uow};
+use crate::{AppScope, StoreError, Takes, Uow};
 
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +119,39 @@ fn job(row: &mut Row) -> Result<Job, StoreError> {
     })
 }
 
+/// The steps of a build that need its builder; the others can be done by any server.
+pub const BUILDER_STEPS: [&str; 3] = ["stage_source", "run_build", "export_image"];
+
+/// The steps that go on with what a server holds: a build's container, the link of a release phase's dyno.
+pub const HELD_STEPS: [&str; 3] = ["export_image", "run_release_phase", "run_phase"];
+
+/// [`HELD_STEPS`] as SQL.
+macro_rules! held {
+    () => {
+        "('export_image', 'run_release_phase', 'run_phase')"
+    };
+}
+pub(crate) use held;
+
+/// Whether the job `j` is one of those that a server takes: its architecture is one parameter, and whether it takes
+/// what needs no builder the other.
+macro_rules! takes {
+    ($before:expr, $builds:literal, $others:literal, $after:expr) => {
+        concat!(
+            $before,
+            " (CASE WHEN j.kind = 'build_app' AND j.step IN ('stage_source', 'run_build', 'export_image') ",
+            "THEN EXISTS (SELECT 1 FROM apps AS a WHERE a.id = j.app AND coalesce(a.architecture, ",
+            $builds,
+            ") = ",
+            $builds,
+            ") ELSE ",
+            $others,
+            " = 1 END) ",
+            $after
+        )
+    };
+}
+
 impl Uow {
     /// Writes a job that waits its turn in `queue`.
     ///
@@ -140,22 +173,42 @@ impl Uow {
         Ok(id)
     }
 
-    /// Takes the next job that may run: the oldest waiting one of a free queue, or a running one whose worker is gone.
+    /// Takes the next job that may run and that this server takes: the oldest waiting one of a free queue, or a running
+    /// one whose worker is gone. Steps that go on with what a server holds (a build's container, the link of a release
+    /// phase's dyno) are that server's while it is alive.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn claim_job(
         &mut self,
         owner: &str,
+        takes: Takes,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<JobLease>, StoreError> {
-        let sql = "UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = $3, fence = fence + 1, updated_at = $2 \
-                   WHERE id = (SELECT id FROM jobs AS j WHERE run_at <= $2 AND ((state = 'running' AND \
+        // All is asked twice: what was found may have been claimed, or have ended, while its row was waited for.
+        let sql = takes!(
+            concat!(
+                "UPDATE jobs SET state = 'running', lease_owner = $1, lease_until = $3, fence = fence + 1, updated_at = $2, \
+                   worker = CASE WHEN step IN ('stage_source', 'run_build') OR step IN ",
+                held!(),
+                " THEN $1 ELSE worker END WHERE id = (SELECT id FROM jobs AS j WHERE run_at <= $2 AND"
+            ),
+            "$4",
+            "$5",
+            concat!(
+                "AND (j.step NOT IN ",
+                held!(),
+                " OR coalesce(j.worker, $1) = $1 OR \
+                   NOT EXISTS (SELECT 1 FROM servers AS s WHERE s.id = j.worker)) AND ((state = 'running' AND \
                    (lease_until IS NULL OR lease_until <= $2)) OR (state = 'waiting' AND NOT EXISTS \
                    (SELECT 1 FROM jobs AS o WHERE o.queue = j.queue AND (o.state = 'running' OR \
-                   (o.state = 'waiting' AND o.id < j.id))))) ORDER BY id LIMIT 1) AND (state = 'waiting' OR lease_until IS NULL OR lease_until <= $2) RETURNING id";
-        let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
+                   (o.state = 'waiting' AND o.id < j.id))))) ORDER BY id LIMIT 1) AND (state = 'waiting' OR (state = 'running' AND \
+                   (lease_until IS NULL OR lease_until <= $2))) RETURNING id"
+            )
+        );
+        let args = args![owner, now, until, takes.builds.as_ref(), takes.others];
+        let Some(mut row) = self.row(sql, args).await? else { return Ok(None) };
         let id: JobId = row.parse()?;
         let mut row = self.row(select!("WHERE id = $1"), args![&id]).await?.ok_or(StoreError::NotFound("job"))?;
         let job = job(&mut row)?;
@@ -163,14 +216,19 @@ impl Uow {
         Ok(Some(JobLease { job, scope, fence: row.int()? }))
     }
 
-    /// When the next job can be claimed, for the loop's sleep.
+    /// When the next job can be claimed that this server takes, for the loop's sleep.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn next_due_job(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT min(CASE WHEN lease_until > run_at THEN lease_until ELSE run_at END) FROM jobs \
-                   WHERE state = 'running' OR state = 'waiting'";
-        match self.row(sql, vec![]).await? {
+    pub async fn next_due_job(&mut self, takes: Takes) -> Result<Option<Timestamp>, StoreError> {
+        let sql = takes!(
+            "SELECT min(CASE WHEN lease_until > run_at THEN lease_until ELSE run_at END) FROM jobs AS j \
+             WHERE (state = 'running' OR state = 'waiting') AND",
+            "$1",
+            "$2",
+            ""
+        );
+        match self.row(sql, args![takes.builds.as_ref(), takes.others]).await? {
             Some(mut row) => row.opt_time(),
             None => Ok(None),
         }
@@ -249,15 +307,50 @@ impl Uow {
         Ok(self.execute(sql, args![of.id(), subject, reason, now]).await? > 0)
     }
 
-    /// Ends every job of an app that is being destroyed, whoever works on it.
+    /// Ends every job of an app that is being destroyed, whoever works on it. Whoever does holds it until they let go
+    /// ([`Uow::let_go_of_job`]) or their lease runs out.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn cancel_jobs(&mut self, of: &AppScope, reason: &str, now: Timestamp) -> Result<(), StoreError> {
-        let sql = "UPDATE jobs SET state = 'failed', error = $2, fence = fence + 1, lease_owner = NULL, \
-                   lease_until = NULL, updated_at = $3 WHERE app = $1 AND (state = 'waiting' OR state = 'running')";
+        let sql = "UPDATE jobs SET state = 'failed', error = $2, fence = fence + 1, updated_at = $3 \
+                   WHERE app = $1 AND (state = 'waiting' OR state = 'running')";
         self.execute(sql, args![of.id(), reason, now]).await?;
         Ok(())
+    }
+
+    /// Says that nobody works on a cancelled job any more; what was last asked for may still happen until then. Of a job
+    /// that was not cancelled, or that somebody else took, nothing changes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn let_go_of_job(&mut self, lease: &JobLease, until: Timestamp) -> Result<(), StoreError> {
+        // Cancelling raises the fence by one, and so does whoever takes a job.
+        let sql = "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND fence = $2 + 1 AND state = 'failed' \
+                   AND lease_until > $3";
+        self.execute(sql, args![&lease.job.id, lease.fence, until]).await?;
+        Ok(())
+    }
+
+    /// Until when somebody may still be at work on a job of the app, cancelled ones included; `None` when nobody is.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn jobs_held_until(&mut self, of: &AppScope, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT max(lease_until) FROM jobs WHERE app = $1 AND lease_until > $2";
+        match self.row(sql, args![of.id(), now]).await? {
+            Some(mut row) => row.opt_time(),
+            None => Ok(None),
+        }
+    }
+
+    /// Checks that the lease still holds, without changing anything: before an effect outside.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when it does not.
+    pub async fn check_job(&mut self, lease: &JobLease) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM jobs WHERE id = $1 AND fence = $2 AND state = 'running'";
+        self.row(sql, args![&lease.job.id, lease.fence]).await?.map(drop).ok_or(StoreError::Fenced)
     }
 
     /// The app's jobs, oldest first.

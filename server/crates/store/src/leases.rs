@@ -16,6 +16,8 @@ pub struct AppLease {
     pub failed_passes: u32,
     /// Whether the owner has seen all that happened to the app's dynos, as far as any server has.
     pub knows: bool,
+    /// What was last told of a pass that failed, since one ended well: see [`Uow::release_failed_app`].
+    pub told: Option<String>,
 }
 
 impl Uow {
@@ -35,15 +37,16 @@ impl Uow {
                    SELECT id FROM apps WHERE (look_again_at <= $2 OR (look_again_at IS NULL AND \
                    (generation > settled_generation OR lease_until IS NOT NULL))) \
                    AND (lease_until IS NULL OR lease_until <= $2) ORDER BY look_again_at IS NOT NULL, look_again_at, id LIMIT 1) \
-                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes, known_by";
+                   AND (lease_until IS NULL OR lease_until <= $2) RETURNING id, fence, failed_passes, known_by, told";
         let Some(mut row) = self.row(sql, args![owner, now, until]).await? else { return Ok(None) };
         let (scope, fence) = (AppScope::mint(row.parse()?), row.int()?);
         let failed_passes = u32::try_from(row.int()?).map_err(|_| StoreError::Corrupt("count of failed passes"))?;
         let knows = row.opt_text()?.is_some_and(|known_by| known_by == owner);
+        let told = row.opt_text()?;
         if !knows {
             self.execute("UPDATE apps SET known_by = $2 WHERE id = $1", args![scope.id(), owner]).await?;
         }
-        Ok(Some(AppLease { scope, fence, failed_passes, knows }))
+        Ok(Some(AppLease { scope, fence, failed_passes, knows, told }))
     }
 
     /// When the next app is due, for the loop's sleep. One that is held is due when its lease ends: whoever holds it
@@ -84,7 +87,7 @@ impl Uow {
         look_again_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         // The sooner of this wish and of a kick that came meanwhile.
-        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, failed_passes = 0, \
+        let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, failed_passes = 0, told = NULL, \
                    look_again_at = CASE WHEN look_again_at IS NULL OR look_again_at > $3 THEN $3 ELSE look_again_at END, \
                    settled_generation = coalesce($4, settled_generation) WHERE id = $1 AND fence = $2";
         let settled = settled.map(|g| g.0);
@@ -95,15 +98,21 @@ impl Uow {
     }
 
     /// Ends the lease of a pass that failed, and says when the next one may be tried. A kick or a new wish comes
-    /// before that.
+    /// before that. `told` is what the app was told of it, which the next lease shows: nothing is said twice.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when somebody else holds the lease by now.
-    pub async fn release_failed_app(&mut self, lease: &AppLease, again_at: Timestamp) -> Result<(), StoreError> {
+    pub async fn release_failed_app(
+        &mut self,
+        lease: &AppLease,
+        again_at: Timestamp,
+        told: Option<&str>,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE apps SET lease_owner = NULL, lease_until = NULL, failed_passes = failed_passes + 1, \
+                   told = coalesce($4, told), \
                    look_again_at = CASE WHEN look_again_at IS NULL OR look_again_at > $3 THEN $3 ELSE look_again_at END \
                    WHERE id = $1 AND fence = $2";
-        match self.execute(sql, args![lease.scope.id(), lease.fence, again_at]).await? {
+        match self.execute(sql, args![lease.scope.id(), lease.fence, again_at, told]).await? {
             0 => Err(StoreError::Fenced),
             _ => Ok(()),
         }
@@ -158,8 +167,7 @@ impl Uow {
     pub async fn free_leases_of(&mut self, owner: &str) -> Result<(), StoreError> {
         let apps = "UPDATE apps SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
         self.execute(apps, args![owner]).await?;
-        let jobs =
-            "UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE state = 'running' AND lease_owner = $1";
+        let jobs = "UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE lease_owner = $1";
         self.execute(jobs, args![owner]).await?;
         Ok(())
     }
@@ -170,7 +178,8 @@ impl Uow {
     /// When the database does not answer.
     pub async fn free_leases(&mut self) -> Result<(), StoreError> {
         self.execute("UPDATE apps SET lease_owner = NULL, lease_until = NULL", vec![]).await?;
-        self.execute("UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE state = 'running'", vec![]).await?;
+        self.execute("UPDATE jobs SET lease_owner = NULL, lease_until = NULL WHERE lease_owner IS NOT NULL", vec![])
+            .await?;
         Ok(())
     }
 }

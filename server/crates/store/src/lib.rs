@@ -5,7 +5,7 @@
 //! [`Uow::save`]. While one is open no driver may be called (`paas_ports::outside`).
 //!
 //! To add a noun: a table in `schema.rs`, a file with its record and its functions on [`Uow`], and its
-//! promises in `tests/tests/contract_store.rs`, which runs on both databases. Functions that concern an app take
+//! promises in `tests/tests/contract/store.rs`, which runs on both databases. Functions that concern an app take
 //! an [`AppScope`], which only authorization, a job's claim or a lease can mint.
 
 mod accounts;
@@ -26,6 +26,7 @@ mod row;
 mod schema;
 mod scope;
 mod seal;
+mod servers;
 mod services;
 mod sources;
 
@@ -34,15 +35,16 @@ pub use apps::App;
 pub use aws_ledger::{AwsRow, AwsSlot};
 pub use builds::{Build, Image, NewBuild};
 pub use config_versions::ConfigVersion;
-pub use db::{Others, Store, StoreError, Uow};
+pub use db::{Channel, Heard, MOST_TOLD, Store, StoreError, Uow};
 pub use domains::{Domain, DomainKind};
 pub use dynos::{Dyno, NewDyno};
 pub use formation::FormationLine;
-pub use jobs::{Job, JobKind, JobLease, JobState};
+pub use jobs::{BUILDER_STEPS, HELD_STEPS, Job, JobKind, JobLease, JobState};
 pub use leases::AppLease;
 pub use log_sessions::LogSession;
 pub use releases::{NewRelease, ProcessTable, Release};
 pub use scope::AppScope;
 pub use seal::MasterKey;
+pub use servers::{Server, Takes, Unbuildable};
 pub use services::Service;
 pub use sources::Source;

@@ -9,6 +9,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002_aws_ledger.sql"),
     include_str!("schema/0003_dyno_notes.sql"),
     include_str!("schema/0004_known_by.sql"),
+    include_str!("schema/0005_affinity.sql"),
+    include_str!("schema/0006_placement.sql"),
+    include_str!("schema/0007_key_mark.sql"),
+    include_str!("schema/0008_servers.sql"),
+    include_str!("schema/0009_told.sql"),
+    include_str!("schema/0010_expires_at.sql"),
+    include_str!("schema/0011_worker.sql"),
+    include_str!("schema/0012_dyno_link.sql"),
 ];
 
 /// Brings the schema up to date. A second server that starts at the same time waits for the first.

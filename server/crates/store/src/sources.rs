@@ -69,6 +69,14 @@ impl Uow {
         self.rows(sql, args![of.id()]).await?.into_iter().map(source).collect()
     }
 
+    /// The ids of every source, for the collection of what no row names any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn all_source_ids(&mut self) -> Result<Vec<String>, StoreError> {
+        self.rows("SELECT id FROM sources", vec![]).await?.into_iter().map(|mut row| row.text()).collect()
+    }
+
     /// Some of the sources that nobody can build any more, oldest first.
     ///
     /// # Errors

@@ -16,8 +16,12 @@ use std::ops::RangeInclusive;
 use paas_domain::{AppId, HostName, ProcessType};
 use paas_ports::{PortError, Route};
 
-use super::book::{Answer, Book, Certificate, CertificateState, Group, Owner, Page, Record, Rule, digest};
-use super::quota::{GROUPS_PER_RULE, HOST_LENGTH, HOSTS_PER_RULE, Quotas};
+use super::book::{Answer, Book, Owner, Page, Record, Rule, digest};
+use super::quota::{CERTIFICATE_LENGTH, GROUPS_PER_RULE, HOST_LENGTH, HOSTS_PER_RULE, Quotas};
+
+mod certificates;
+
+use certificates::no_room;
 
 /// Priorities for parked groups.
 const PARKING: RangeInclusive<u32> = 49_000..=50_000;
@@ -53,7 +57,9 @@ pub(crate) struct Terms {
 pub(crate) fn wish(route: &Route) -> String {
     let mut hosts = route.hosts.clone();
     hosts.sort();
-    digest(&(hosts, &route.attachment, route.released, route.maintenance))
+    let plain = digest(&(hosts, &route.attachment, route.released, route.maintenance));
+    // Without affinity as it was before there was any: what was published by then stays published.
+    if route.session_affinity { format!("{plain} sticky") } else { plain }
 }
 
 fn answer(route: &Route) -> Answer {
@@ -63,6 +69,25 @@ fn answer(route: &Route) -> Answer {
         Some(attachment) => Answer::Forward(attachment.0.clone()),
         None => Answer::Page(Page::NoWebDynos),
     }
+}
+
+/// Why no balancer takes a host in a rule; `None` when it does. AWS's API reference says of a host condition: at most
+/// 128 characters, and "only alphabetical characters after the final '.'", so that no internationalised domain's end
+/// (`xn--p1ai`) is one.
+fn impossible(host: &HostName) -> Option<String> {
+    let text = host.as_str();
+    if text.len() > HOST_LENGTH {
+        return Some(format!("{host} is longer than the {HOST_LENGTH} characters that a load balancer of AWS takes."));
+    }
+    let end = text.rsplit('.').next().unwrap_or_default();
+    let letters = end.bytes().all(|byte| byte.is_ascii_alphabetic());
+    (!letters)
+        .then(|| format!("{host} can't be routed: after its last dot, a load balancer of AWS takes letters only."))
+}
+
+/// Whether no certificate of ACM can be for a host: RequestCertificate's `DomainName` "cannot exceed 64 octets".
+fn certificate_cannot_be(host: &HostName) -> bool {
+    host.as_str().len() > CERTIFICATE_LENGTH
 }
 
 /// The priorities that a rule of this host may have.
@@ -76,6 +101,36 @@ fn band(host: &HostName) -> RangeInclusive<u32> {
 }
 
 impl Book {
+    /// Whether an app could have exactly these hosts, each custom domain with its certificate.
+    pub(crate) fn admits(&self, app: &AppId, hosts: &[HostName], terms: &Terms) -> Result<(), PortError> {
+        let doing = "publishing the app's hosts";
+        if let Some(cause) = hosts.iter().find_map(impossible) {
+            return Err(PortError::permanent(doing, cause));
+        }
+        // What is published stays published.
+        let is_new = |host: &HostName| !self.claims.contains_key(&(app.clone(), host.clone()));
+        if let Some(host) =
+            hosts.iter().find(|host| !terms.is_ours(host) && certificate_cannot_be(host) && is_new(host))
+        {
+            let cause =
+                format!("{host} is longer than the {CERTIFICATE_LENGTH} characters that a certificate of AWS takes.");
+            return Err(PortError::permanent(doing, cause));
+        }
+        let mut tried = self.clone();
+        tried.claim(app, hosts);
+        match tried.seat(app, terms) {
+            Ok(()) => {}
+            // Everything fits on a balancer that is to be made.
+            Err(Refusal::NeedsShard(_)) => return Ok(()),
+            Err(Refusal::Port(error)) => return Err(error),
+        }
+        // What waits already is no reason to refuse something else.
+        match tried.certificates_without_room(app).find(|host| !self.has_no_room(app, host)) {
+            Some(_) => Err(PortError::permanent(doing, no_room(terms))),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a process type of an app a group, to be made, and the app a shard.
     pub(crate) fn place(&mut self, app: &AppId, process_type: &ProcessType, terms: &Terms) -> Result<(), Refusal> {
         if self.shard_of(app).is_none() {
@@ -85,7 +140,7 @@ impl Book {
             route.wish = None;
         }
         self.routes.entry(app.clone()).or_default().removed = false;
-        self.groups.entry((app.clone(), process_type.clone())).or_insert_with(Group::default);
+        self.groups.entry((app.clone(), process_type.clone())).or_default();
         Ok(())
     }
 
@@ -107,8 +162,7 @@ impl Book {
                 Some(_) => {}
             }
         }
-        if let Some(long) = route.hosts.iter().find(|host| host.as_str().len() > HOST_LENGTH) {
-            let cause = format!("{long} is longer than the {HOST_LENGTH} characters that a load balancer looks at");
+        if let Some(cause) = route.hosts.iter().find_map(impossible) {
             return Err(PortError::permanent(doing(), cause).into());
         }
         let before = self.owners();
@@ -125,6 +179,7 @@ impl Book {
         row.generation = route.generation.0;
         row.wish = Some(wish(route));
         row.answer = answer(route);
+        row.sticky = route.session_affinity;
         row.removed = false;
         row.settled = false;
         self.seat(app, terms)?;
@@ -239,26 +294,25 @@ impl Book {
         }
     }
 
-    /// Whether nothing of an app is on its shard yet, so that another one would do.
+    /// Whether another shard would do as well. A group stays with the balancer that knows it, and so does a certificate
+    /// that its listener shows; an app that has neither yet, as before its first push, moves.
     fn can_move(&self, app: &AppId) -> bool {
         let parked = self.groups_of(app).any(|group| self.rules.values().any(|rule| rule.groups.contains(group)));
-        let untold = self
-            .rules_of(app)
-            .iter()
-            .all(|key| self.rules.get(key).is_none_or(|rule| rule.arn.is_none() && rule.told.is_none()));
-        untold && !parked
+        let untold = |rule: &Rule| rule.arn.is_none() && rule.told.is_none();
+        let keys = self.rules_of(app);
+        let untold = keys.iter().all(|key| self.rules.get(key).is_none_or(untold));
+        let serves = self.groups_of(app).next().is_some() || self.shows_certificates(app);
+        !parked && (untold || !serves)
     }
 
     /// Gives an app rules for exactly its hosts, a place for its groups, records and certificates.
     fn seat(&mut self, app: &AppId, terms: &Terms) -> Result<(), Refusal> {
         let hosts = self.hosts_of(app);
         let shard = match self.shard_of(app).map(|shard| (shard, self.lay_out(app, shard, &hosts, terms))) {
-            Some((shard, Ok(()))) if !self.is_closed_to(shard, app) => shard,
+            Some((shard, Ok(()))) if !self.is_closed_to(shard, app, &hosts, terms) => shard,
             Some((_, Err(error))) if !self.can_move(app) => return Err(error.into()),
             _ => {
-                for key in self.rules_of(app) {
-                    self.rules.remove(&key);
-                }
+                self.leave_shard(app);
                 let mut bands: BTreeMap<u32, usize> = BTreeMap::new();
                 hosts.iter().for_each(|host| *bands.entry(*band(host).start()).or_default() += 1);
                 let rules = bands.values().map(|count| count.div_ceil(HOSTS_PER_RULE)).sum();
@@ -275,8 +329,21 @@ impl Book {
         Ok(())
     }
 
-    fn is_closed_to(&self, shard: u32, app: &AppId) -> bool {
-        self.shards.get(&shard).is_some_and(|row| row.closed) && self.can_move(app)
+    /// Whether an app had better go elsewhere, and can: the shard is full, of whatever, or of certificates.
+    fn is_closed_to(&self, shard: u32, app: &AppId, hosts: &[HostName], terms: &Terms) -> bool {
+        let closed = self.shards.get(&shard).is_some_and(|row| row.closed);
+        (closed || !self.has_certificates_for(shard, app, hosts, terms)) && self.can_move(app)
+    }
+
+    /// Takes the app's rules away from where it is: at once those that AWS was never told, the others once the new
+    /// place has theirs.
+    fn leave_shard(&mut self, app: &AppId) {
+        for key in self.rules_of(app) {
+            match self.rules.get_mut(&key) {
+                Some(rule) if rule.arn.is_some() || rule.told.is_some() => rule.hosts.clear(),
+                _ => drop(self.rules.remove(&key)),
+            }
+        }
     }
 
     /// The first shard with room for a newcomer that needs this much.
@@ -294,7 +361,8 @@ impl Book {
             let fits = !row.closed
                 && self.apps_on(*number) < quotas.groups
                 && self.rules_on(*number) + rules <= quotas.rules
-                && self.certificates_on(*number) + certificates.min(quotas.certificates) <= quotas.certificates;
+                // Who has no domain yet gets one, as likely as not.
+                && self.certificates_on(*number) + certificates.max(1).min(quotas.certificates) <= quotas.certificates;
             match fits {
                 true if row.is_ready() => return Ok(*number),
                 true => return Err(Refusal::NeedsShard(*number)),
@@ -312,18 +380,12 @@ impl Book {
         self.rules.range((shard, 0)..=(shard, u32::MAX)).count()
     }
 
-    fn certificates_on(&self, shard: u32) -> usize {
-        let counted = |state| !matches!(state, CertificateState::Failed);
-        let on = self.certificates.values().filter(|certificate| certificate.shard == Some(shard));
-        on.filter(|certificate| counted(certificate.state)).count()
-    }
-
     /// Makes the app's rules on this shard name exactly these hosts; changes nothing when they do not fit.
     ///
     /// A host stays in the rule that it is in, so that the fewest rules change.
     fn lay_out(&mut self, app: &AppId, shard: u32, hosts: &[HostName], terms: &Terms) -> Result<(), PortError> {
         let mut rules = self.rules.clone();
-        let mut keys = self.rules_of(app);
+        let mut keys: Vec<(u32, u32)> = self.rules_of(app).into_iter().filter(|key| key.0 == shard).collect();
         let mut left: Vec<&HostName> = hosts.iter().collect();
         for key in &keys {
             let Some(rule) = rules.get_mut(key) else { continue };
@@ -351,8 +413,9 @@ impl Book {
         let (of_hosts, most) = (of_hosts.count(), terms.quotas.rules_for_hosts());
         if keys.len() > had && of_hosts > most {
             let cause = format!(
-                "its load balancer has room for {most} listener rules and this would need {of_hosts}: remove domains \
-                 with `paas domains:remove`, 5 for each rule"
+                "The app's load balancer has room for {most} listener rules and this would need {of_hosts}: remove \
+                 domains of this app with `paas domains:remove`, {HOSTS_PER_RULE} for each rule, or have AWS raise the \
+                 quota \"Rules per Application Load Balancer\" and start the server with --alb-rules"
             );
             return Err(PortError::permanent("placing an app's hosts on its load balancer", cause));
         }
@@ -375,8 +438,9 @@ impl Book {
             let key = match roomy {
                 Some(key) => key,
                 None if self.rules_on(shard) >= terms.quotas.rules => {
-                    let cause = "its load balancer has no rule left: remove domains with `paas domains:remove`, or \
-                                 have AWS raise the quota \"Rules per Application Load Balancer\"";
+                    let cause = "its load balancer has no rule left: remove rules that are not this installation's, or \
+                                 have AWS raise the quota \"Rules per Application Load Balancer\" and start the server \
+                                 with --alb-rules";
                     return Err(PortError::permanent("keeping an app's target group", cause).into());
                 }
                 None => free(&self.rules, shard, PARKING)?,
@@ -391,43 +455,11 @@ impl Book {
         for (host, record) in &mut route.records {
             record.going = !hosts.contains(host);
             if record.shard != shard {
-                *record = Record { shard, told: false, ..record.clone() };
+                *record = Record { shard, told: false, ours: record.is_ours(), ..record.clone() };
             }
         }
         for host in hosts.iter().filter(|host| terms.is_ours(host)) {
-            route.records.entry(host.clone()).or_insert(Record { shard, told: false, going: false });
-        }
-    }
-
-    fn keep_certificates(&mut self, app: &AppId, shard: u32, hosts: &[HostName], terms: &Terms) {
-        for ((of, host), certificate) in &mut self.certificates {
-            if of == app && !hosts.contains(host) && certificate.state != CertificateState::Going {
-                certificate.leave();
-            }
-        }
-        for host in hosts.iter().filter(|host| !terms.is_ours(host)) {
-            let key = (app.clone(), host.clone());
-            let there = self.certificates.get(&key).cloned().unwrap_or_default();
-            let wanted = match (there.state, &there.arn) {
-                (CertificateState::Pending | CertificateState::Attached, _) => continue,
-                (_, Some(_)) => Certificate { state: CertificateState::Pending, reason: None, ..there.clone() },
-                (_, None) => Certificate { asked: there.asked, ..Certificate::default() },
-            };
-            let wanted = Certificate { shard: Some(shard), ..wanted };
-            self.certificates.remove(&key);
-            let room = self.certificates_on(shard) < terms.quotas.certificates;
-            let refused = || Certificate {
-                state: CertificateState::Failed,
-                reason: Some(format!(
-                    "The app's load balancer has its {} certificates already. Remove a custom domain of an app on it, \
-                     or have AWS raise the quota \"Certificates per Application Load Balancer\".",
-                    terms.quotas.certificates
-                )),
-                arn: there.arn.clone(),
-                asked: there.asked,
-                ..Certificate::default()
-            };
-            self.certificates.insert(key, if room { wanted } else { refused() });
+            route.records.entry(host.clone()).or_insert_with(|| Record { shard, ..Record::default() });
         }
     }
 }

@@ -57,6 +57,9 @@ pub(crate) struct Published {
     pub(crate) wish: Option<String>,
     /// What a request to its hosts gets.
     pub(crate) answer: Answer,
+    /// Whether a client keeps its dyno.
+    #[serde(default)]
+    pub(crate) sticky: bool,
     /// Whether AWS was told everything.
     pub(crate) settled: bool,
     /// Its records in our zone, with the balancer each leads to. Written before they are made.
@@ -72,6 +75,7 @@ impl Default for Published {
             generation: i64::MIN,
             wish: None,
             answer: Answer::Page(Page::Blank),
+            sticky: false,
             settled: false,
             records: BTreeMap::new(),
             removed: false,
@@ -80,13 +84,27 @@ impl Default for Published {
 }
 
 /// A record in our zone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// The shard that it leads to.
     pub(crate) shard: u32,
+    /// AWS was told last to make it lead there.
     pub(crate) told: bool,
     /// It is to go.
     pub(crate) going: bool,
+    /// It may have been asked for. Written before it is; taken back when somebody else's stands there.
+    #[serde(default)]
+    pub(crate) asked: bool,
+    /// AWS has made it for us, whatever has become of it since.
+    #[serde(default)]
+    pub(crate) ours: bool,
+}
+
+impl Record {
+    /// Whether it is ours to change.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours || self.told
+    }
 }
 
 /// What a request to an app's hosts gets.
@@ -111,10 +129,23 @@ pub(crate) enum Page {
 }
 
 /// The target group of a process type.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Group {
     /// `None` while it is being made.
     pub(crate) arn: Option<String>,
+    /// Whether AWS was told last that its clients keep their targets; `None` while it is being told.
+    #[serde(default = "not_sticky")]
+    pub(crate) sticky: Option<bool>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { arn: None, sticky: not_sticky() }
+    }
+}
+
+fn not_sticky() -> Option<bool> {
+    Some(false)
 }
 
 /// A rule of a listener on 443.
@@ -157,6 +188,10 @@ pub struct Certificate {
     pub(crate) shard: Option<u32>,
     /// AWS may have been asked for it.
     pub(crate) asked: bool,
+    /// Makes its idempotency token another one than that of an earlier certificate of the same host, which AWS may still
+    /// answer with for an hour when it is deleted.
+    #[serde(default)]
+    pub(crate) nonce: String,
 }
 
 /// Where a certificate stands.
@@ -174,6 +209,8 @@ pub enum CertificateState {
     Failed,
     /// To be taken from the listener and deleted.
     Going,
+    /// To be requested once the app's balancer has room for it.
+    NoRoom,
 }
 
 /// A DNS record that the domain's owner makes.
@@ -266,6 +303,13 @@ impl Book {
         self.groups.iter().filter(move |((of, _), _)| of == app).filter_map(|(_, group)| group.arn.as_ref())
     }
 
+    /// A group of an app that keeps its clients though it should not, or the other way round.
+    pub(crate) fn wrongly_sticky(&self, app: &AppId) -> Option<(ProcessType, String)> {
+        let route = self.routes.get(app).filter(|route| !route.removed)?;
+        let mut groups = self.groups.iter().filter(|((of, _), group)| of == app && group.sticky != Some(route.sticky));
+        groups.find_map(|((_, process_type), group)| Some((process_type.clone(), group.arn.clone()?)))
+    }
+
     /// What the rule at this key is to say; `None` when it is to go, or is not ours.
     pub(crate) fn content(&self, rule: &Rule) -> Option<Content> {
         match &rule.of {
@@ -291,6 +335,11 @@ impl Book {
         of_app.map(|(key, _)| *key).collect()
     }
 
+    /// Whether the record of this name is ours to change: one of our apps has made it, this one or the one before.
+    pub(crate) fn has_record(&self, host: &HostName) -> bool {
+        self.routes.values().any(|route| route.records.get(host).is_some_and(Record::is_ours))
+    }
+
     /// The shard that an app is on.
     pub(crate) fn shard_of(&self, app: &AppId) -> Option<u32> {
         self.routes.get(app).and_then(|route| route.shard)
@@ -309,7 +358,7 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Por
 impl Certificate {
     /// It is to go. One that never came to a listener holds no place there any more.
     pub(crate) fn leave(&mut self) {
-        if matches!(self.state, CertificateState::Wanted | CertificateState::Failed) {
+        if matches!(self.state, CertificateState::Wanted | CertificateState::Failed | CertificateState::NoRoom) {
             self.shard = None;
         }
         self.state = CertificateState::Going;

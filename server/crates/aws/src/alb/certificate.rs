@@ -40,7 +40,8 @@ impl AlbIngress {
     }
 
     fn note_restless(&self, book: &Book, of: Option<&AppId>) {
-        let at_rest = |state| matches!(state, CertificateState::Attached | CertificateState::Failed);
+        let at_rest =
+            |state| matches!(state, CertificateState::Attached | CertificateState::Failed | CertificateState::NoRoom);
         let mut restless = self.restless.lock().unwrap_or_else(PoisonError::into_inner);
         restless.retain(|app, _| of.is_some_and(|of| of != app));
         for ((app, _), _) in book.certificates.iter().filter(|(_, certificate)| !at_rest(certificate.state)) {
@@ -50,8 +51,27 @@ impl AlbIngress {
         }
     }
 
-    /// The same for one app. What goes wrong is kept in the rows.
+    /// The same for one app, and for those that get the room which it gives up. What goes wrong is kept in the rows.
     pub(super) async fn work_on_certificates(&self, of: Option<&AppId>) {
+        self.move_certificates_on(of).await;
+        match self.take_up_waiting().await {
+            Ok(apps) => {
+                for app in &apps {
+                    self.move_certificates_on(Some(app)).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "certificates that wait for room are looked at next time"),
+        }
+    }
+
+    async fn take_up_waiting(&self) -> Result<Vec<AppId>, PortError> {
+        if !self.book().await?.has_room_for_waiting(&self.terms) {
+            return Ok(vec![]);
+        }
+        self.change(|book| Ok(book.take_up_waiting(&self.terms))).await
+    }
+
+    async fn move_certificates_on(&self, of: Option<&AppId>) {
         let book = match self.book().await {
             Ok(book) => book,
             Err(error) => {
@@ -68,7 +88,7 @@ impl AlbIngress {
                 CertificateState::Wanted => self.request(app, host).await,
                 CertificateState::Pending => self.look(app, host, certificate).await,
                 CertificateState::Going => self.delete(app, host, certificate).await,
-                CertificateState::Attached | CertificateState::Failed => Ok(()),
+                CertificateState::Attached | CertificateState::Failed | CertificateState::NoRoom => Ok(()),
             };
             if let Err(error) = done {
                 tracing::warn!(%app, %host, %error, "the domain's certificate");
@@ -107,8 +127,15 @@ impl AlbIngress {
 
     async fn request(&self, app: &AppId, host: &HostName) -> Result<(), PortError> {
         // It is known to be asked for before it is: a crash behind the call leaves nothing that nobody deletes.
-        self.update(app, host, |row| row.asked = true).await?;
-        let arn = self.ask(app, host).await?;
+        let (fresh, mut nonce) = (nonce(), String::new());
+        self.update(app, host, |row| {
+            if !row.asked {
+                (row.asked, row.nonce) = (true, fresh.clone());
+            }
+            nonce.clone_from(&row.nonce);
+        })
+        .await?;
+        let arn = self.ask(app, host, &nonce).await?;
         let mut requested = Certificate::default();
         self.update(app, host, |row| {
             row.arn = Some(arn.clone());
@@ -123,13 +150,13 @@ impl AlbIngress {
     }
 
     /// Requests a certificate; the same one when it was requested within the hour.
-    async fn ask(&self, app: &AppId, host: &HostName) -> Result<String, PortError> {
+    async fn ask(&self, app: &AppId, host: &HostName, nonce: &str) -> Result<String, PortError> {
         let doing = format!("requesting a certificate for {host}");
         let tag = |key: &str, value: &str| {
             Tag::builder().key(key).value(value).build().map_err(|error| PortError::permanent(&doing, error))
         };
         let request = self.aws.acm.request_certificate().domain_name(host.as_str());
-        let request = request.validation_method(ValidationMethod::Dns).idempotency_token(token(app, host));
+        let request = request.validation_method(ValidationMethod::Dns).idempotency_token(token(app, host, nonce));
         let request = request.tags(tag(INSTALL, self.aws.install.as_str())?).tags(tag(APP, app.as_str())?);
         let answer = self.aws.call(Call::RequestCertificate, Some(app), &doing, request.send()).await?;
         let arn = answer.certificate_arn().map(str::to_owned);
@@ -196,7 +223,7 @@ impl AlbIngress {
     async fn delete(&self, app: &AppId, host: &HostName, certificate: &Certificate) -> Result<(), PortError> {
         let doing = format!("deleting the certificate of {host}");
         let arn = match &certificate.arn {
-            None if certificate.asked => Some(self.ask(app, host).await?),
+            None if certificate.asked => Some(self.ask(app, host, &certificate.nonce).await?),
             arn => arn.clone(),
         };
         if let Some(arn) = &arn {
@@ -230,8 +257,17 @@ impl AlbIngress {
 }
 
 /// The same for an hour at AWS: a request that is repeated makes one certificate. At most 32 characters.
-fn token(app: &AppId, host: &HostName) -> String {
-    data_encoding::HEXLOWER.encode(&Sha256::digest(format!("{app} {host}"))[..16])
+fn token(app: &AppId, host: &HostName, nonce: &str) -> String {
+    // One that was asked for before there was a nonce keeps its token.
+    let words = if nonce.is_empty() { format!("{app} {host}") } else { format!("{app} {host} {nonce}") };
+    data_encoding::HEXLOWER.encode(&Sha256::digest(words)[..16])
+}
+
+fn nonce() -> String {
+    let mut random = [0_u8; 8];
+    // Without randomness it is the token of the certificate before, as AWS may answer it.
+    let _ = getrandom::fill(&mut random);
+    data_encoding::HEXLOWER.encode(&random)
 }
 
 fn validation_record(detail: &CertificateDetail) -> Option<ValidationRecord> {

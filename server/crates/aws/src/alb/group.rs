@@ -12,6 +12,8 @@ use super::book::Book;
 use crate::call::Call;
 use crate::error::{AwsError, Kind};
 
+/// How long a client keeps its target, in seconds: as Heroku's cookie lasts.
+const STICKY_S: &str = "86400";
 /// The port that web dynos listen on.
 const PORT: i32 = 5000;
 /// How often a target is asked, in seconds.
@@ -35,14 +37,15 @@ pub(super) fn tags(install: &InstallId, app: Option<&AppId>) -> Vec<Tag> {
     tags
 }
 
-fn attributes(affinity: bool) -> Vec<TargetGroupAttribute> {
+fn attributes(sticky: bool) -> Vec<TargetGroupAttribute> {
     let of = |key: &str, value: &str| TargetGroupAttribute::builder().key(key).value(value).build();
     let mut attributes = vec![of("deregistration_delay.timeout_seconds", DRAIN_S)];
-    if affinity {
-        let day = "86400";
+    if sticky {
         attributes.push(of("stickiness.enabled", "true"));
         attributes.push(of("stickiness.type", "lb_cookie"));
-        attributes.push(of("stickiness.lb_cookie.duration_seconds", day));
+        attributes.push(of("stickiness.lb_cookie.duration_seconds", STICKY_S));
+    } else {
+        attributes.push(of("stickiness.enabled", "false"));
     }
     attributes
 }
@@ -85,20 +88,51 @@ impl AlbIngress {
             Err(error) => return Err(error.into()),
         };
         let arn = arn.ok_or_else(|| PortError::transient(&doing, "AWS did not say its ARN"))?;
-        let attributes = attributes(self.affinity);
-        let modify = || {
-            let modify = self.aws.elb.modify_target_group_attributes().target_group_arn(&arn);
-            modify.set_attributes(Some(attributes.clone())).send()
-        };
-        self.patiently(Call::ModifyTargetGroupAttributes, app, &doing, modify).await?;
+        // One that was found may keep its clients still; whether it is to is said when the route is published.
+        self.set_attributes(app, &doing, &arn, false).await?;
         let key = (app.clone(), process_type.clone());
         self.note(|book| {
             if let Some(group) = book.groups.get_mut(&key) {
-                group.arn = Some(arn.clone());
+                (group.arn, group.sticky) = (Some(arn.clone()), Some(false));
             }
         })
         .await?;
         Ok(arn)
+    }
+
+    async fn set_attributes(&self, app: &AppId, doing: &str, arn: &str, sticky: bool) -> Result<(), AwsError> {
+        let attributes = attributes(sticky);
+        let modify = || {
+            let modify = self.aws.elb.modify_target_group_attributes().target_group_arn(arn);
+            modify.set_attributes(Some(attributes.clone())).send()
+        };
+        self.patiently(Call::ModifyTargetGroupAttributes, app, doing, modify).await.map(drop)
+    }
+
+    /// Makes a group keep its clients or not, as its app's route says.
+    pub(super) async fn stick(&self, app: &AppId, process_type: &ProcessType, arn: &str) -> Result<(), PortError> {
+        let doing = "changing the session affinity";
+        let key = (app.clone(), process_type.clone());
+        let told = |book: &mut Book, what: Option<bool>| {
+            if let Some(group) = book.groups.get_mut(&key).filter(|group| group.arn.as_deref() == Some(arn)) {
+                group.sticky = what;
+            }
+        };
+        // Nobody knows what AWS heard while this call is under way, or when it was the last one of a server that died.
+        let begun = self.change(|book| {
+            told(book, None);
+            Ok(book.routes.get(app).map(|route| route.sticky))
+        });
+        let Some(sticky) = begun.await? else { return Ok(()) };
+        match self.set_attributes(app, doing, arn, sticky).await {
+            Ok(()) => {}
+            Err(error) if error.kind == Kind::NotFound => {
+                self.forget_missing_groups(&[arn.to_owned()]).await?;
+                return Err(PortError::transient(doing, "the target group is gone; it is made again"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.note(|book| told(book, Some(sticky))).await
     }
 
     /// The group with this name, if it is this app's.
@@ -232,7 +266,13 @@ impl AlbIngress {
             let describe = self.aws.elb.describe_tags().set_resource_arns(Some(arns.to_vec())).send();
             let found = match self.aws.call(Call::DescribeTags, app, doing, describe).await {
                 Ok(found) => found,
-                // One of them is gone, and AWS does not say which: the others are looked at next time.
+                // One of them is gone, and AWS does not say which.
+                Err(error) if error.kind == Kind::NotFound && arns.len() > 1 => {
+                    for arn in arns {
+                        all.extend(Box::pin(self.tagged(app, std::slice::from_ref(arn), doing)).await?);
+                    }
+                    continue;
+                }
                 Err(error) if error.kind == Kind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };

@@ -12,8 +12,9 @@
 //! published before costs one look at the database and no call, a crash between an effect and its row is found by
 //! the rule's priority and tags, and whoever comes late tells AWS the same as everybody else.
 //!
-//! Two differences from our own router, which come with AWS: a rule takes some seconds to reach every node of a
-//! balancer after `publish` returned, and a closing dot in `Host` matches no rule. When no target of a group is
+//! Differences from our own router, which come with AWS: a rule takes some seconds to reach every node of a
+//! balancer after `publish` returned, a closing dot in `Host` matches no rule, and the cookie of session affinity is
+//! called `AWSALB`. When no target of a group is
 //! healthy the balancer answers with its own 502, 503 or 504.
 
 mod allocate;
@@ -32,7 +33,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use paas_domain::{AppId, ProcessType};
+use paas_domain::{AppId, HostName, ProcessType};
 use paas_ports::{Attachment, Ingress, PortError, Route, outside};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -72,8 +73,6 @@ pub struct AlbIngress {
     making: Mutex<()>,
     /// Route 53 takes one change of a zone at a time.
     zone: Mutex<()>,
-    /// Whether a client keeps its dyno.
-    affinity: bool,
     /// Apps with certificates that are not at rest, and when they were looked at last. Only spares calls: the
     /// sweep looks at every certificate.
     restless: std::sync::Mutex<HashMap<AppId, Instant>>,
@@ -99,16 +98,8 @@ impl AlbIngress {
             writing: Mutex::default(),
             making: Mutex::default(),
             zone: Mutex::default(),
-            affinity: false,
             restless: std::sync::Mutex::default(),
         }
-    }
-
-    /// The same where a client's later requests go to the dyno of its first, as with Heroku's session affinity: by a
-    /// cookie of the balancer that lasts a day. Holds for groups that are made from now on.
-    #[must_use]
-    pub fn with_session_affinity(self) -> Self {
-        Self { affinity: true, ..self }
     }
 
     /// The app's turn.
@@ -195,6 +186,11 @@ impl Ingress for AlbIngress {
         let _turn = self.lane(app).lock().await;
         self.change(|book| book.place(app, process_type, &self.terms)).await?;
         self.ensure_group(app, process_type).await.map(Attachment)
+    }
+
+    async fn check_hosts(&self, app: &AppId, hosts: &[HostName]) -> Result<(), PortError> {
+        outside::check("Ingress::check_hosts");
+        self.book().await?.admits(app, hosts, &self.terms)
     }
 
     async fn publish(&self, route: &Route) -> Result<(), PortError> {

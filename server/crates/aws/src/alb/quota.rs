@@ -7,6 +7,8 @@ pub(crate) const HOSTS_PER_RULE: usize = 5;
 pub(crate) const GROUPS_PER_RULE: usize = 5;
 /// The longest value of a host condition.
 pub(crate) const HOST_LENGTH: usize = 128;
+/// The longest domain that ACM makes a certificate for ("cannot exceed 64 octets (characters), including periods").
+pub(crate) const CERTIFICATE_LENGTH: usize = 64;
 
 /// What a balancer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,9 @@ impl Quotas {
         Self { groups: share(self.groups), rules: share(self.rules), certificates: share(self.certificates) }
     }
 
-    /// The rules that hosts may fill; the rest, 4 of 100, is kept for groups that are parked, 5 in each.
+    /// The rules that hosts may fill. The rest, 16 of 100, is kept so that every app of a full balancer may be in
+    /// maintenance or without dynos at once: each parks its group then, 5 in a rule.
     pub(crate) fn rules_for_hosts(self) -> usize {
-        self.rules - self.rules.div_ceil(25)
+        self.rules.saturating_sub(self.for_newcomers().groups.div_ceil(GROUPS_PER_RULE))
     }
 }

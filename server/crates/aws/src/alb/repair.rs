@@ -216,7 +216,7 @@ fn compare_records(book: &mut Book, before: &Book, aliases: &BTreeMap<String, St
             let wanted = shards.get(&record.shard).map(|shard| plain(&shard.dns_name));
             if same && aliases.get(host.as_str()) != wanted.as_ref() {
                 tracing::info!(%host, "a DNS record is gone or leads elsewhere");
-                record.told = false;
+                (record.told, record.ours) = (false, true);
                 route.settled = false;
                 changed += 1;
             }

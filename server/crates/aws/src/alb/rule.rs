@@ -10,8 +10,9 @@ use paas_domain::HostName;
 
 use super::book::{Answer, Content, Page};
 
-/// No request comes from here: parking rules match nothing.
-const NOWHERE: &str = "255.255.255.255/32";
+/// No request comes from here: parking rules match nothing. An address for documentation (RFC 5737), because AWS does not
+/// take the one of broadcasts.
+const NOWHERE: &str = "192.0.2.1/32";
 /// Nor is one sent to this host.
 const PARKED: &str = "parked.invalid";
 
@@ -56,7 +57,7 @@ impl Content {
                 let mut found = groups_of(rule);
                 wanted.sort_unstable();
                 found.sort_unstable();
-                wanted == found && rule.conditions().len() == 2
+                wanted == found && rule.conditions().len() == 2 && comes_from(rule, NOWHERE)
             }
         }
     }
@@ -82,6 +83,16 @@ fn hosts_of(rule: &AwsRule) -> Vec<HostName> {
     let mut hosts: Vec<HostName> = values.filter_map(|value| HostName::from_str(value).ok()).collect();
     hosts.sort();
     hosts
+}
+
+/// Whether a rule asks for this source and no other.
+fn comes_from(rule: &AwsRule, source: &str) -> bool {
+    let of_source = rule.conditions().iter().filter(|condition| condition.field() == Some("source-ip"));
+    let values = of_source.flat_map(|condition| {
+        let typed = condition.source_ip_config().map(|config| config.values()).unwrap_or_default();
+        if typed.is_empty() { condition.values() } else { typed }
+    });
+    values.eq([source])
 }
 
 /// The groups that a rule's forward names.
@@ -115,6 +126,20 @@ fn same_text(a: &str, b: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// AWS's guide, "Source IP address conditions": "This condition does not support the 255.255.255.255/32 CIDR".
+    #[test]
+    fn a_parking_rule_asks_for_a_source_that_aws_takes_and_nobody_has() {
+        let conditions = Content::Parking(vec!["group".to_owned()]).conditions();
+        let sources: Vec<&String> =
+            conditions.iter().filter_map(|c| c.source_ip_config()).flat_map(SourceIpConditionConfig::values).collect();
+        assert_eq!(sources, ["192.0.2.1/32"]);
+        let other = SourceIpConditionConfig::builder().values("0.0.0.0/0").build();
+        let other = RuleCondition::builder().field("source-ip").source_ip_config(other).build();
+        let parking = Content::Parking(vec!["group".to_owned()]);
+        let opened = AwsRule::builder().conditions(conditions[0].clone()).conditions(other).actions(parking.action());
+        assert!(!parking.is_said_by(&opened.build()), "somebody let requests in");
+    }
 
     #[test]
     fn what_is_told_is_recognised() {

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_elasticloadbalancingv2::types::{Rule as AwsRule, Tag};
-use paas_domain::{AppId, HostName};
+use paas_domain::{AppId, HostName, ProcessType};
 use paas_ports::PortError;
 
 use super::AlbIngress;
@@ -31,6 +31,8 @@ pub(super) enum Step {
     Drop((u32, u32)),
     /// Groups that a rule names by now leave their parking rules.
     Unpark(Vec<String>),
+    /// A group's clients keep their targets from now on, or no longer.
+    Stick(ProcessType, String),
     /// Records are made.
     Records(Vec<HostName>),
     /// A record goes.
@@ -69,6 +71,9 @@ pub(super) fn next_step(book: &Book, app: &AppId) -> Option<Step> {
     {
         return Some(if rule.groups.is_empty() { Step::Drop(*key) } else { Step::Tell(*key) });
     }
+    if let Some((process_type, arn)) = book.wrongly_sticky(app) {
+        return Some(Step::Stick(process_type, arn));
+    }
     let new = route.records.iter().filter(|(_, record)| !record.told && !record.going).map(|(host, _)| host.clone());
     let new: Vec<HostName> = new.take(RECORDS_AT_ONCE).collect();
     if !new.is_empty() {
@@ -90,7 +95,8 @@ impl AlbIngress {
                 Some(Step::Tell(key)) => self.tell(app, key).await?,
                 Some(Step::Drop(key)) => self.drop_rule(app, key).await?,
                 Some(Step::Unpark(groups)) => self.note(|book| book.unpark(&groups)).await?,
-                Some(Step::Records(hosts)) => self.upsert_records(app, &hosts).await?,
+                Some(Step::Stick(process_type, arn)) => self.stick(app, &process_type, &arn).await?,
+                Some(Step::Records(hosts)) => self.make_records(app, &hosts).await?,
                 Some(Step::DropRecord(host)) => self.delete_record(app, &host).await?,
                 Some(Step::Settle) => {
                     self.note(|book| {

@@ -48,6 +48,8 @@ struct State {
     ready: HashSet<AppId>,
     /// Manifests by app and image: a tag never moves.
     manifests: HashMap<(AppId, Digest), Digest>,
+    /// Whose a repository is, by its ARN, as its tags say: they do not change.
+    holders: HashMap<String, AppId>,
 }
 
 impl EcrRegistry {
@@ -184,6 +186,11 @@ impl Registry for EcrRegistry {
         outside::check("Registry::remove_app");
         self.forget(app);
         self.delete_repository(app).await
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("Registry::apps");
+        self.holders().await
     }
 }
 

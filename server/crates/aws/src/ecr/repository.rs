@@ -1,7 +1,10 @@
 //! Repositories and what is in them, by ECR's own API.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_ecr::types::{
-    EncryptionConfiguration, EncryptionType, ImageIdentifier, ImageTagMutability, ListImagesFilter, Tag, TagStatus,
+    EncryptionConfiguration, EncryptionType, ImageIdentifier, ImageTagMutability, ListImagesFilter, Repository, Tag,
+    TagStatus,
 };
 use paas_domain::{AppId, Digest};
 use paas_ports::PortError;
@@ -60,18 +63,61 @@ impl EcrRegistry {
         let Some(arn) = found.repositories().first().and_then(|repository| repository.repository_arn()) else {
             return Ok(false);
         };
-        let request = self.aws.ecr.list_tags_for_resource().resource_arn(arn).send();
-        let tags = match self.aws.call(Call::ListTagsOfRepository, Some(app), doing, request).await {
-            Ok(tags) => tags,
-            Err(error) if error.is(&[ABSENT]) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(tags) = self.tags(Some(app), arn, doing).await? else { return Ok(false) };
         let ours = |tag: &Tag| tag.key() == "paas:install" && tag.value() == self.aws.install.as_str();
-        if tags.tags().iter().any(ours) {
+        if tags.iter().any(ours) {
             return Ok(true);
         }
         let why = format!("there is a repository {name} that does not carry this installation's tag");
         Err(AwsError::own(Kind::Other, doing, why).into())
+    }
+
+    /// Every app that has a repository which carries this installation's tag.
+    pub(super) async fn holders(&self) -> Result<Vec<AppId>, PortError> {
+        let doing = "listing the apps' repositories";
+        let prefix = format!("paas-{}-", self.aws.install);
+        let (mut arns, mut next) = (BTreeSet::new(), None);
+        loop {
+            let request = self.aws.ecr.describe_repositories().max_results(1_000).set_next_token(next).send();
+            let page = self.aws.call(Call::DescribeRepositories, None, doing, request).await?;
+            let ours = |found: &&Repository| found.repository_name().is_some_and(|name| name.starts_with(&prefix));
+            arns.extend(page.repositories().iter().filter(ours).filter_map(|found| found.repository_arn.clone()));
+            next = page.next_token().map(str::to_owned);
+            if next.is_none() {
+                break;
+            }
+        }
+        self.state().holders.retain(|arn, _| arns.contains(arn));
+        let mut apps = Vec::with_capacity(arns.len());
+        for arn in arns {
+            let known = self.state().holders.get(&arn).cloned();
+            let holder = match known {
+                Some(app) => Some(app),
+                None => self.tags(None, &arn, doing).await?.as_deref().and_then(|tags| self.holder(tags)),
+            };
+            if let Some(app) = holder {
+                self.state().holders.insert(arn, app.clone());
+                apps.push(app);
+            }
+        }
+        Ok(apps)
+    }
+
+    /// The app whose repository has these tags, when they are this installation's.
+    fn holder(&self, tags: &[Tag]) -> Option<AppId> {
+        let value = |key: &str| tags.iter().find(|tag| tag.key() == key).map(Tag::value);
+        let ours = value("paas:install") == Some(self.aws.install.as_str());
+        value("paas:app").filter(|_| ours)?.parse().ok()
+    }
+
+    /// A repository's tags; `None` when it is gone.
+    async fn tags(&self, app: Option<&AppId>, arn: &str, doing: &str) -> Result<Option<Vec<Tag>>, PortError> {
+        let request = self.aws.ecr.list_tags_for_resource().resource_arn(arn).send();
+        match self.aws.call(Call::ListTagsOfRepository, app, doing, request).await {
+            Ok(found) => Ok(Some(found.tags().to_vec())),
+            Err(error) if error.is(&[ABSENT]) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The digest of the manifest that the image's tag names.

@@ -128,6 +128,8 @@ impl Inner {
             forgotten: false,
             awaited: false,
             own_definition: None,
+            why: None,
+            for_good: false,
         };
         self.say(app, &dyno, task.created_at, format!("Starting process with command `{}`", dyno.command)).await;
         if task.stopped() {
@@ -250,7 +252,12 @@ impl Inner {
 
     /// Says something about a dyno in its app's log. Best effort: it must not hold up what is done.
     pub(crate) async fn say(&self, app: &AppId, dyno: &DynoNote, at: Timestamp, message: impl Into<String>) {
-        let line = LogLine { at, source: LogSource::Heroku, process: dyno.name.to_string(), message: message.into() };
+        self.say_as(app, dyno.name.to_string(), at, message).await;
+    }
+
+    /// The same of a process type.
+    pub(crate) async fn say_as(&self, app: &AppId, process: String, at: Timestamp, message: impl Into<String>) {
+        let line = LogLine { at, source: LogSource::Heroku, process, message: message.into() };
         if let Err(e) = self.options.logs.append(app, vec![line]).await {
             tracing::warn!(%app, error = %e, "cannot store a line of the platform");
         }

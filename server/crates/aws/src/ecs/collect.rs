@@ -11,7 +11,8 @@ use paas_ports::{PortError, SecretKey};
 
 use super::book::types;
 use super::note::{self, Definition, Note, ONCE, OnceNote, Unnoted};
-use super::once::{once_dynos, secret_text};
+use super::once::secret_text;
+use super::once_life::once_dynos;
 use super::{Inner, names};
 use crate::{Call, Kind};
 
@@ -27,20 +28,20 @@ impl Inner {
         if !has_leftovers(&notes, now) {
             return Ok(());
         }
+        // Before the notes that say which are in use: whoever makes one has noted that first. A release phase is another
+        // server's affair, maybe just now.
+        let secrets = self.options.secrets.list(app).await?;
+        let notes = self.options.notes.notes(app).await?;
         let mut named: BTreeSet<String> = BTreeSet::new();
         let mut removed = 0;
         let mut busy = false;
         let mut once: OnceNote = note::read(&notes, ONCE).unwrap_or_default();
         let running: BTreeSet<String> = self.once_in_use(app, &notes).await?;
         let before = once.clone();
-        for (arn, secret) in before.old.clone() {
-            if running.contains(&arn) || removed >= PER_COLLECT {
-                named.extend(secret);
-            } else {
-                self.deregister(app, &arn).await?;
-                once.old.remove(&arn);
-                removed += 1;
-            }
+        for arn in before.old.keys().filter(|arn| !running.contains(*arn)).take(PER_COLLECT) {
+            self.deregister(app, arn).await?;
+            once.old.remove(arn);
+            removed += 1;
         }
         if once.unnoted.due(now) {
             let own = once_dynos(&notes).into_values().filter_map(|dyno| dyno.own_definition);
@@ -51,8 +52,18 @@ impl Inner {
         }
         busy |= once.unnoted.busy(now);
         if once != before {
-            note::write(&*self.options.notes, app, ONCE, &once).await?;
+            // Only what was done here: somebody may have written into it meanwhile.
+            let mut now_noted: OnceNote = note::read(&self.options.notes.notes(app).await?, ONCE).unwrap_or_default();
+            now_noted.old.retain(|arn, _| !before.old.contains_key(arn) || once.old.contains_key(arn));
+            if now_noted.unnoted == before.unnoted {
+                now_noted.unnoted = once.unnoted;
+            }
+            note::write(&*self.options.notes, app, ONCE, &now_noted).await?;
+            once = now_noted;
+            busy |= once.unnoted.busy(now);
         }
+        // All that is noted by now: another server's definition may just have become an old one.
+        named.extend(once.old.values().flatten().cloned());
         named.extend(once.secret.clone());
         for process_type in types(&notes) {
             let key = note::type_key(&process_type);
@@ -82,7 +93,7 @@ impl Inner {
             return Ok(());
         }
         let dynos = once_dynos(&notes);
-        for secret in self.options.secrets.list(app).await? {
+        for secret in secrets {
             let own = match &secret {
                 SecretKey::Dyno(dyno) => dynos.get(dyno).is_some_and(|dyno| !dyno.forgotten),
                 SecretKey::Config(_) => false,
@@ -102,14 +113,13 @@ impl Inner {
         used: &BTreeSet<String>,
         removed: &mut usize,
     ) -> Result<Unnoted, PortError> {
-        let (arns, more) = self.list_definitions(app, family).await?;
-        let mut left = more;
-        for arn in arns.iter().filter(|arn| !used.contains(*arn)) {
-            if *removed < PER_COLLECT {
+        let mut left = false;
+        for arn in self.list_definitions(app, family).await?.iter().filter(|arn| !used.contains(*arn)) {
+            if *removed >= PER_COLLECT {
+                left = true;
+            } else if self.describe_definition(Some(app), arn).await?.is_some() {
                 self.deregister(app, arn).await?;
                 *removed += 1;
-            } else {
-                left = true;
             }
         }
         Ok(Unnoted { making: None, lost: left })
@@ -144,9 +154,12 @@ impl Inner {
         let mut services: BTreeSet<String> =
             types(&notes).iter().map(|process_type| self.service_name(app, process_type)).collect();
         services.extend(self.list_services(Some(app)).await?.into_iter().filter(|name| name.starts_with(&prefix)));
-        let services: Vec<String> = services.into_iter().collect();
+        let mut services: Vec<String> = services.into_iter().collect();
         let mut live = false;
-        for service in self.describe_services(Some(app), &services).await?.iter().filter(|service| service.active) {
+        let (ours, others): (Vec<_>, Vec<_>) =
+            self.describe_services(Some(app), &services).await?.into_iter().partition(|found| self.is_ours(found));
+        services.retain(|name| !others.iter().any(|other| other.name == *name));
+        for service in ours.iter().filter(|service| service.active) {
             self.delete_service(app, &service.name).await?;
             live = true;
         }
@@ -170,7 +183,7 @@ impl Inner {
             }
             self.stop_task(app, &task, "its app is destroyed").await?;
         }
-        if live || !self.deregister_all(app, &prefix).await? {
+        if live || !self.deregister_all(app, &prefix, &noted_definitions(&notes)).await? {
             return Ok(false);
         }
         self.options.secrets.remove_app(app).await?;
@@ -195,31 +208,39 @@ impl Inner {
         })
     }
 
-    /// Removes definitions whose family begins so, some at a time; whether none is left.
-    async fn deregister_all(&self, app: &AppId, prefix: &str) -> Result<bool, PortError> {
+    /// Removes our definitions whose family begins so, some at a time; whether none is left. Those that were noted we
+    /// made; of others their tags tell.
+    async fn deregister_all(&self, app: &AppId, prefix: &str, noted: &BTreeSet<String>) -> Result<bool, PortError> {
         let mut removed = 0;
         for family in self.list_families(Some(app), prefix).await? {
-            let (arns, more) = self.list_definitions(app, &family).await?;
-            for arn in &arns {
+            for arn in &self.list_definitions(app, &family).await? {
+                if !noted.contains(arn) && self.describe_definition(Some(app), arn).await?.is_none() {
+                    continue;
+                }
                 if removed == PER_CALL {
                     return Ok(false);
                 }
                 self.deregister(app, arn).await?;
                 removed += 1;
             }
-            if more {
-                return Ok(false);
-            }
         }
         Ok(true)
     }
 
-    /// Some of a family's definitions, and whether there are more.
-    async fn list_definitions(&self, app: &AppId, family: &str) -> Result<(Vec<String>, bool), PortError> {
-        let request = self.aws.ecs.list_task_definitions().family_prefix(family).status(TaskDefinitionStatus::Active);
-        let answer =
-            self.aws.call(Call::ListTaskDefinitions, Some(app), "removing the app's releases", request.send()).await?;
-        Ok((answer.task_definition_arns().to_vec(), answer.next_token().is_some()))
+    /// A family's definitions.
+    async fn list_definitions(&self, app: &AppId, family: &str) -> Result<Vec<String>, PortError> {
+        let (mut found, mut next) = (Vec::new(), None);
+        let doing = "removing the app's releases";
+        loop {
+            let request = self.aws.ecs.list_task_definitions().family_prefix(family);
+            let request = request.status(TaskDefinitionStatus::Active).set_next_token(next);
+            let page = self.aws.call(Call::ListTaskDefinitions, Some(app), doing, request.send()).await?;
+            found.extend(page.task_definition_arns().iter().cloned());
+            next = page.next_token;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     pub(crate) async fn every_app(&self) -> Result<Vec<AppId>, PortError> {
@@ -227,22 +248,26 @@ impl Inner {
         apps.iter().for_each(|app| self.know(app));
         // What the notes do not tell of is found by its name, and whose it is by its tags.
         let mut unknown = self.list_services(None).await?;
-        unknown.retain(|name| app_tail(&self.aws.install, name).is_some_and(|part| self.known_app(&part).is_none()));
-        for app in self.describe_services(None, &unknown).await?.into_iter().filter_map(|service| service.app) {
+        let noted = |name: &str, apps: &BTreeSet<AppId>| {
+            let app = app_tail(&self.aws.install, name).and_then(|part| self.known_app(&part));
+            app.is_some_and(|app| apps.contains(&app))
+        };
+        unknown.retain(|name| app_tail(&self.aws.install, name).is_some() && !noted(name, &apps));
+        let unknown = self.describe_services(None, &unknown).await?.into_iter();
+        for app in unknown.filter(|service| self.is_ours(service)).filter_map(|service| service.app) {
             self.know(&app);
             apps.insert(app);
         }
         for family in self.list_families(None, &names::install_prefix(&self.aws.install)).await? {
-            let Some(part) = app_tail(&self.aws.install, &family) else { continue };
-            let app = match self.known_app(&part) {
-                Some(app) => Some(app),
-                None => self.describe_definition(None, &family).await?.and_then(|(app, ..)| app),
-            };
-            if let Some(app) = app {
+            if app_tail(&self.aws.install, &family).is_none() || noted(&family, &apps) {
+                continue;
+            }
+            if let Some((Some(app), _)) = self.describe_definition(None, &family).await? {
                 self.know(&app);
                 apps.insert(app);
             }
         }
+        apps.extend(self.options.secrets.apps().await?);
         Ok(apps.into_iter().collect())
     }
 
@@ -286,6 +311,7 @@ impl Inner {
         Ok(self.describe_definition(Some(app), arn).await?.and_then(|(_, definition)| definition))
     }
 
+    /// Whose it is and what for, as its tags say; `None` when it is not there or does not carry our tag.
     async fn describe_definition(
         &self,
         app: Option<&AppId>,
@@ -301,6 +327,9 @@ impl Inner {
         let tag = |name: &str| {
             answer.tags().iter().find(|tag| tag.key() == Some(name)).and_then(|tag| tag.value()).map(str::to_owned)
         };
+        if tag("paas:install").as_deref() != Some(self.aws.install.as_str()) {
+            return Ok(None);
+        }
         let definition = answer.task_definition().and_then(|found| {
             Some(Definition {
                 release: ReleaseVersion(tag("paas:release")?.parse().ok()?),
@@ -312,6 +341,17 @@ impl Inner {
         });
         Ok(Some((tag("paas:app").and_then(|app| app.parse().ok()), definition)))
     }
+}
+
+/// Every definition that notes tell of.
+fn noted_definitions(notes: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let once: OnceNote = note::read(notes, ONCE).unwrap_or_default();
+    let of_types = types(notes).into_iter().flat_map(|process_type| {
+        let note: Note = note::read(notes, &note::type_key(&process_type)).unwrap_or_default();
+        note.definitions.into_keys()
+    });
+    let own = once_dynos(notes).into_values().filter_map(|dyno| dyno.own_definition);
+    of_types.chain(own).chain(once.old.into_keys()).chain([once.definition]).collect()
 }
 
 /// Whether notes tell of definitions beside those that run or served last.

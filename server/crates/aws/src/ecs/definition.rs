@@ -6,12 +6,12 @@ use aws_sdk_ecs::types::{
     TransportProtocol, Ulimit, UlimitName,
 };
 use data_encoding::HEXLOWER;
-use paas_domain::{AppId, DynoSize};
+use paas_domain::{AppId, Architecture, DynoSize};
 use paas_ports::{PortError, SecretVars};
 use sha2::{Digest as _, Sha256};
 
 use super::{Inner, LinkAddress};
-use crate::sizes::FargateSize;
+use crate::sizes::{FargateSize, cpu_architecture};
 use crate::{AwsError, Call, Kind};
 
 /// Our launcher: every image's entrypoint.
@@ -35,6 +35,8 @@ pub(crate) struct Making<'a> {
     /// Digest-pinned.
     pub(crate) image: String,
     pub(crate) size: DynoSize,
+    /// The image's.
+    pub(crate) architecture: Architecture,
     /// Whether it has to listen.
     pub(crate) web: bool,
     /// Plain environment.
@@ -78,7 +80,7 @@ impl Inner {
         let mut tags = vec![tag("paas:install", self.aws.install.to_string()), tag("paas:app", app.as_str())];
         tags.extend(making.tags.iter().map(|(name, value)| tag(name, value)));
         let platform = RuntimePlatform::builder()
-            .cpu_architecture(CpuArchitecture::from(self.options.architecture.as_ecs()))
+            .cpu_architecture(CpuArchitecture::from(cpu_architecture(making.architecture)))
             .operating_system_family(OsFamily::Linux)
             .build();
         let foundation = &self.aws.foundation;
@@ -97,7 +99,14 @@ impl Inner {
             .task_role_arn(&foundation.task_role_arn)
             .container_definitions(container)
             .set_tags(Some(tags));
-        let made = self.aws.call(Call::RegisterTaskDefinition, Some(app), doing, request.send()).await?;
+        let made = match self.aws.call(Call::RegisterTaskDefinition, Some(app), doing, request.send()).await {
+            Ok(made) => made,
+            // Two at once of one family, or one behind a removal: a ClientException like many that are for good.
+            Err(error) if error.message.contains("Too many concurrent attempts") => {
+                return Err(PortError::transient(doing, error.message));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let arn = made.task_definition.and_then(|definition| definition.task_definition_arn);
         Ok(arn.ok_or_else(|| AwsError::own(Kind::Transient, doing, "AWS named no ARN"))?)
     }

@@ -14,15 +14,18 @@ use secrecy::ExposeSecret as _;
 use super::book::{observed, types};
 use super::definition::{Making, fingerprint, link_env, tag};
 use super::note::{self, Definition, Note};
-use super::plan::{Step, There, Wanted, plan};
-use super::sight::Service;
+use super::plan::{Step, There, Wanted, lacks_tasks, plan};
+use super::sight::{SPOT, Service};
 use super::{Capacity, Inner, once};
+use crate::sizes::cpu_architecture;
 use crate::{AwsError, Call, Kind};
 
 /// How many tasks in a row may fail before ECS itself gives a deployment up: our own decision comes at the first one,
 /// this is for when the server is down.
 const GIVE_UP_AFTER: i32 = 3;
 
+/// How old a look may be while fewer tasks are there than should be.
+const LACKING: Duration = Duration::from_secs(10);
 /// When to look again at what ECS does not show yet.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,9 @@ impl Inner {
             return Err(PortError::Superseded);
         }
         let sight = self.look(app, &name).await?;
+        if let Some(stranger) = sight.service.as_ref().filter(|service| !self.is_ours(service)) {
+            return Err(self.not_ours(format!("changing the service of {}", spec.process_type), &stranger.name));
+        }
         if sight.service.as_ref().is_some_and(|service| service.generation > spec.generation) {
             return Err(PortError::Superseded);
         }
@@ -48,6 +54,11 @@ impl Inner {
         let wanted = self.wanted(spec);
         let there = There { service: sight.service.as_ref(), tasks: &sight.tasks, names: &book };
         let mut plan = plan(&wanted, &note, there, self.options.clock.now());
+        let on_its_way = matches!(plan.progress, Progress::Moving { .. } | Progress::HeldUp { .. });
+        if on_its_way && plan.step == Step::Rest && lacks_tasks(&wanted, &plan.note, there) {
+            // Why nothing is started is in the service's list of events, and the event about it may be lost.
+            self.world.doubt_older(&name, LACKING);
+        }
         self.note_lives(app, &plan.note, &mut book, &sight).await?;
         let registers = matches!(plan.step, Step::Create | Step::Deploy) && !is_registered(&plan.note, &wanted);
         if registers {
@@ -57,6 +68,10 @@ impl Inner {
             plan.note.unnoted.begin(self.options.clock.now());
         }
         if plan.note != before {
+            if plan.note.no_spot.is_some() && before.no_spot.is_none() {
+                let line = "Fargate Spot has no room: dynos run on demand until it is tried again in an hour";
+                self.say_as(app, spec.process_type.to_string(), self.options.clock.now(), line).await;
+            }
             note::write(&*self.options.notes, app, &key, &plan.note).await?;
         }
         if plan.step != Step::Rest {
@@ -78,9 +93,10 @@ impl Inner {
                 spec.size.as_str(),
                 &release,
                 attachment,
-                self.options.architecture.as_ecs(),
+                cpu_architecture(spec.architecture),
             ]),
             quantity: u32::from(spec.quantity.get()),
+            capacity: spec.capacity,
             restart: spec.restart,
             revive: spec.revive,
             web: spec.attachment.is_some(),
@@ -97,13 +113,16 @@ impl Inner {
         service: Option<&Service>,
     ) -> Result<(), PortError> {
         let name = self.service_name(&spec.app, &spec.process_type);
+        let capacity = wanted.capacity(note);
+        // It changes with a new deployment only: AWS takes it without one and goes on as before.
+        let other = service.is_some_and(|service| service.spot != (capacity == Capacity::Spot)).then_some(capacity);
         let answer = match step {
             Step::Rest => return Ok(()),
             Step::Create => {
                 self.make_definition(spec, wanted, note).await?;
                 note.removed = false;
                 note.attachment = spec.attachment.as_ref().map(|a| a.0.clone());
-                self.create_service(spec, &name, &note.definition).await
+                self.create_service(spec, &name, &note.definition, capacity).await
             }
             Step::Deploy => {
                 self.make_definition(spec, wanted, note).await?;
@@ -114,18 +133,25 @@ impl Inner {
                 let change = Change {
                     definition: Some(note.definition.clone()),
                     desired: wanted.quantity,
-                    force,
+                    force: force || other.is_some(),
+                    capacity: other,
                     balancers: moved.then(|| balancers(spec, self.options.timing.port)),
                 };
                 self.update_service(&spec.app, &name, change).await
             }
             Step::Point { definition, desired, force } => {
-                let change =
-                    Change { definition: Some(definition.clone()), desired: *desired, force: *force, balancers: None };
+                let change = Change {
+                    definition: Some(definition.clone()),
+                    desired: *desired,
+                    force: *force || other.is_some(),
+                    capacity: other,
+                    balancers: None,
+                };
                 self.update_service(&spec.app, &name, change).await
             }
             Step::Scale { desired } => {
-                let change = Change { definition: None, desired: *desired, force: false, balancers: None };
+                let change =
+                    Change { definition: None, desired: *desired, force: false, capacity: None, balancers: None };
                 self.update_service(&spec.app, &name, change).await
             }
         };
@@ -172,6 +198,7 @@ impl Inner {
             app: &spec.app,
             image,
             size: spec.size,
+            architecture: spec.architecture,
             web: spec.attachment.is_some(),
             env,
             secrets,
@@ -222,6 +249,7 @@ impl Inner {
         spec: &ServiceSpec,
         name: &str,
         definition: &str,
+        capacity: Capacity,
     ) -> Result<Option<Service>, AwsError> {
         let threshold = ThresholdConfiguration::builder().r#type(ThresholdType::Count).value(GIVE_UP_AFTER).build();
         let breaker = DeploymentCircuitBreaker::builder()
@@ -244,8 +272,8 @@ impl Inner {
             .service_name(name)
             .task_definition(definition)
             .desired_count(i32::from(spec.quantity.get()))
-            .set_launch_type((self.capacity == Capacity::OnDemand).then_some(LaunchType::Fargate))
-            .set_capacity_provider_strategy(strategy(self.capacity))
+            .set_launch_type((capacity == Capacity::OnDemand).then_some(LaunchType::Fargate))
+            .set_capacity_provider_strategy((capacity == Capacity::Spot).then(|| strategy(capacity)))
             .deployment_configuration(rolling)
             .network_configuration(self.network())
             .availability_zone_rebalancing(AvailabilityZoneRebalancing::Disabled)
@@ -260,7 +288,8 @@ impl Inner {
         let answer = self.aws.call(Call::CreateService, Some(&spec.app), &doing, request.send()).await?;
         let made = answer.service.as_ref().and_then(Service::read);
         // The tags need not be part of this answer.
-        Ok(made.map(|made| Service { app: Some(spec.app.clone()), generation: spec.generation, ..made }))
+        let install = Some(self.aws.install.to_string());
+        Ok(made.map(|made| Service { app: Some(spec.app.clone()), generation: spec.generation, install, ..made }))
     }
 
     async fn update_service(&self, app: &AppId, name: &str, change: Change) -> Result<Option<Service>, AwsError> {
@@ -273,12 +302,13 @@ impl Inner {
             .set_task_definition(change.definition)
             .desired_count(i32::try_from(change.desired).unwrap_or(i32::MAX))
             .set_force_new_deployment(change.force.then_some(true))
+            .set_capacity_provider_strategy(change.capacity.map(strategy))
             .set_load_balancers(change.balancers);
         let answer = self.aws.call(Call::UpdateService, Some(app), "changing a service", request.send()).await?;
         // The tags are not part of this answer.
-        let known = self.world.known(name).service;
-        let (app, generation) = known.map(|service| (service.app, service.generation)).unwrap_or_default();
-        Ok(answer.service.as_ref().and_then(Service::read).map(|service| Service { app, generation, ..service }))
+        let Some(Service { app, generation, install, .. }) = self.world.known(name).service else { return Ok(None) };
+        let changed = answer.service.as_ref().and_then(Service::read);
+        Ok(changed.map(|service| Service { app, generation, install, ..service }))
     }
 
     /// Where tasks live: in the foundation's subnets, reached by its balancers only.
@@ -332,7 +362,8 @@ impl Inner {
             return Ok(());
         }
         let name = self.service_name(app, process_type);
-        let there = self.describe_services(Some(app), std::slice::from_ref(&name)).await?;
+        let mut there = self.describe_services(Some(app), std::slice::from_ref(&name)).await?;
+        there.retain(|service| self.is_ours(service));
         if there.iter().any(|service| service.generation > up_to) {
             return Err(PortError::Superseded);
         }
@@ -346,6 +377,20 @@ impl Inner {
             note::write(&*self.options.notes, app, &key, &note).await?;
         }
         Ok(())
+    }
+
+    /// Whether a service carries this installation's tag: what does not is never touched, whatever its name.
+    pub(crate) fn is_ours(&self, service: &Service) -> bool {
+        service.install.as_deref() == Some(self.aws.install.as_str())
+    }
+
+    /// Something of a name of ours is in our way.
+    fn not_ours(&self, doing: String, name: &str) -> PortError {
+        let tag = &self.aws.install;
+        let cause = format!(
+            "{name} is there and does not carry the tag paas:install={tag}: remove it, or give it the tag if it is ours"
+        );
+        PortError::permanent(doing, cause)
     }
 
     /// Ends a service and its tasks, as gracefully as scaling to zero does.
@@ -380,6 +425,8 @@ struct Change {
     definition: Option<String>,
     desired: u32,
     force: bool,
+    /// Another one than it has.
+    capacity: Option<Capacity>,
     balancers: Option<Vec<LoadBalancer>>,
 }
 
@@ -412,13 +459,14 @@ pub(crate) fn passing(error: AwsError) -> PortError {
     error.into()
 }
 
-/// On Spot, the first dyno and one in five on demand. AWS takes either this or a launch type.
-fn strategy(capacity: Capacity) -> Option<Vec<CapacityProviderStrategyItem>> {
+/// On Spot, the first dyno and one in five on demand. AWS takes either this or a launch type, and a service that was
+/// made with one keeps to its kind.
+fn strategy(capacity: Capacity) -> Vec<CapacityProviderStrategyItem> {
     let item = |name: &str, base, weight| {
         CapacityProviderStrategyItem::builder().capacity_provider(name).base(base).weight(weight).build().ok()
     };
     match capacity {
-        Capacity::OnDemand => None,
-        Capacity::Spot => [item("FARGATE", 1, 1), item("FARGATE_SPOT", 0, 4)].into_iter().collect(),
+        Capacity::OnDemand => item("FARGATE", 0, 1).into_iter().collect(),
+        Capacity::Spot => [item("FARGATE", 1, 1), item(SPOT, 0, 4)].into_iter().flatten().collect(),
     }
 }

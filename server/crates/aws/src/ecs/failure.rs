@@ -8,6 +8,8 @@ use super::sight::Task;
 
 /// The most of AWS's words that is shown.
 const MOST_WORDS: usize = 400;
+/// What AWS says when a quota is used up, as of tasks or of vCPUs.
+pub(crate) const QUOTA: &str = "reached the limit";
 
 /// Why a task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +87,33 @@ fn words(task: &Task, web: bool, was_up: bool, boot_timeout_s: u64) -> (Option<&
     if has("CannotStartContainer") || has("CannotCreateContainer") {
         return (None, format!("Process could not be started: {}", said()));
     }
-    if has("apacity") && task.exit_code.is_none() {
-        return (None, format!("AWS has no room for this dyno at the moment: try again later ({})", said()));
+    if task.exit_code.is_none() && (has("apacity") || has(QUOTA)) {
+        return (None, unplaced(&said()));
     }
     match task.exit_code {
         Some(code) => (None, exited(code)),
         None => (None, format!("Process could not be started: {}", said())),
     }
+}
+
+/// Whether a task ended because AWS had no room for it, before it ever ran.
+#[must_use]
+pub fn had_no_room(task: &Task) -> bool {
+    let says = |text: &str| text.contains("apacity") || text.contains(QUOTA);
+    task.stopped() && task.exit_code.is_none() && (says(&task.reason) || says(&task.container_reason))
+}
+
+/// What it means that AWS places a dyno nowhere, and what to do about it, around AWS's own words.
+#[must_use]
+pub fn unplaced(said: &str) -> String {
+    let words: String = said.chars().take(MOST_WORDS).collect();
+    if said.contains(QUOTA) {
+        return format!("The account may run no more on Fargate: ask AWS for a higher quota, or run less ({words})");
+    }
+    if said.contains("apacity") || said.starts_with("RESOURCE:") {
+        return format!("AWS has no room for this dyno at the moment ({words})");
+    }
+    format!("AWS does not start this dyno at the moment ({words})")
 }
 
 /// `Process exited with status 3`.
@@ -163,6 +185,23 @@ mod tests {
             assert_eq!(ending.code, code, "{ending:?}");
             assert!(ending.message.starts_with(begins), "{ending:?}");
         }
+    }
+
+    #[test]
+    fn what_is_placed_nowhere_says_what_to_do() {
+        let limit = "You've reached the limit on the number of vCPUs you can run concurrently.";
+        let capacity =
+            "Capacity is unavailable at this time. Please try again later or in a different availability zone.";
+        for (said, begins) in [
+            (limit, "The account may run no more on Fargate: ask AWS for a higher quota"),
+            (capacity, "AWS has no room for this dyno at the moment (Capacity"),
+            ("RESOURCE:FARGATE", "AWS has no room"),
+            ("something else", "AWS does not start this dyno"),
+        ] {
+            assert!(unplaced(said).starts_with(begins) && unplaced(said).contains(said), "{}", unplaced(said));
+        }
+        assert!(had_no_room(&ended("TaskFailedToStart", capacity, "", None)));
+        assert!(!had_no_room(&ended("EssentialContainerExited", "Essential container in task exited", "", Some(1))));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod failure;
 mod names;
 mod note;
 mod once;
+mod once_life;
 pub mod plan;
 pub mod sight;
 mod world;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+pub use paas_domain::Capacity;
 use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType, app_tail};
 use paas_link::{DynoLinks, LinkKey};
 use paas_ports::outside::check;
@@ -36,7 +38,6 @@ use paas_ports::{
 use self::sight::{Rollout, Task};
 use self::world::World;
 use crate::events::Happened;
-use crate::sizes::Architecture;
 use crate::{Aws, DynoNotes, ImageNames, Ledger};
 
 /// Told that something about an app changed: look at it soon.
@@ -62,8 +63,6 @@ pub struct EcsOptions {
     pub clock: Arc<dyn Clock>,
     /// Called when something about an app changed. Must not block.
     pub on_change: OnChange,
-    /// What dynos run on: the whole installation's, since an image is built for one.
-    pub architecture: Architecture,
     /// Limits and pauses.
     pub timing: Timing,
 }
@@ -109,17 +108,6 @@ impl Default for Timing {
     }
 }
 
-/// What services take their dynos from. One-off dynos never run on Spot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Capacity {
-    /// Fargate at its full price.
-    #[default]
-    OnDemand,
-    /// Fargate Spot for four dynos in five, taken away at two minutes' notice; the first of each service and one in
-    /// five stay on demand, so that a service never stands without any. Decided when a service is made.
-    Spot,
-}
-
 /// The runtime driver of AWS. Dropping it leaves every dyno as it is.
 #[derive(Clone)]
 pub struct EcsRuntime {
@@ -129,7 +117,6 @@ pub struct EcsRuntime {
 pub(crate) struct Inner {
     aws: Aws,
     options: EcsOptions,
-    capacity: Capacity,
     world: World,
     /// One pass at a time over each app.
     passes: Mutex<HashMap<AppId, Arc<tokio::sync::Mutex<()>>>>,
@@ -141,14 +128,8 @@ impl EcsRuntime {
     /// The driver of this account.
     #[must_use]
     pub fn new(aws: Aws, options: EcsOptions) -> Self {
-        Self::on(Capacity::default(), aws, options)
-    }
-
-    /// The same on other capacity.
-    #[must_use]
-    pub fn on(capacity: Capacity, aws: Aws, options: EcsOptions) -> Self {
         let (world, passes, apps) = (World::default(), Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { aws, options, capacity, world, passes, apps }) }
+        Self { inner: Arc::new(Inner { aws, options, world, passes, apps }) }
     }
 
     /// Takes over what an event says and wakes the core. Events of others are passed over; they may come twice and in
@@ -207,6 +188,14 @@ impl Runtime for EcsRuntime {
     async fn attach(&self, dyno: &DynoId) -> Result<Duplex, PortError> {
         check("Runtime::attach");
         self.inner.attach(dyno).await
+    }
+
+    async fn hang_up(&self, dyno: &DynoId) -> Result<(), PortError> {
+        check("Runtime::hang_up");
+        if let Some(links) = &self.inner.options.links {
+            links.hang_up(dyno).await;
+        }
+        Ok(())
     }
 
     async fn stop(&self, dyno: &DynoId) -> Result<(), PortError> {
@@ -293,6 +282,18 @@ impl Inner {
                     _ => return Ok(()),
                 };
                 self.world.note_rollout(service, deployment, rollout, reason);
+                (self.options.on_change)(&app);
+            }
+            Happened::Service { service, name, providers } => {
+                let starts_nothing = matches!(
+                    name.as_str(),
+                    "SERVICE_TASK_PLACEMENT_FAILURE"
+                        | "SERVICE_TASK_START_IMPAIRED"
+                        | "SERVICE_TASK_CONFIGURATION_FAILURE"
+                );
+                let service = service.rsplit('/').next().filter(|_| starts_nothing).unwrap_or_default();
+                let Some(app) = self.app_of(service).await? else { return Ok(()) };
+                self.world.note_refusal(service, providers);
                 (self.options.on_change)(&app);
             }
             Happened::Other => {}

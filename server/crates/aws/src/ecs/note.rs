@@ -41,6 +41,8 @@ pub struct Note {
     pub told: BTreeMap<DynoId, DynoName>,
     /// The target group that its dynos are registered in.
     pub attachment: Option<String>,
+    /// Since when it runs on demand though Spot is wanted, because Spot had no room.
+    pub no_spot: Option<Timestamp>,
     /// Whether it was removed, service and all.
     pub removed: bool,
     /// What is known of every definition that may still be in use, by its ARN.
@@ -159,6 +161,12 @@ pub(crate) struct DynoNote {
     /// A one-off dyno's own secret and definition, which go with it.
     #[serde(default)]
     pub own_definition: Option<String>,
+    /// Why a one-off dyno has not started yet, or never did.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Whether that is for good, unless somebody asks for it all the same.
+    #[serde(default)]
+    pub for_good: bool,
 }
 
 /// An end.

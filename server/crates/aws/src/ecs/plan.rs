@@ -7,21 +7,29 @@
 //! After that ECS tries as often as its circuit breaker allows and goes back to the last release that served; where
 //! there is none, and nothing is healthy, the service's count goes to zero. It is tried again when `revive` says so. A crash after a deployment has served is
 //! ECS's to replace, at once; the second one within [`CRASH_RESET_S`] while nothing runs rests the service.
+//!
+//! Where ECS starts no tasks for want of room it goes on trying, and so is not told to do anything; only who wants Spot
+//! is moved on demand then, for [`SPOT_AGAIN_S`].
 
 use std::time::Duration;
 
 use paas_domain::{CRASH_RESET_S, DynoId, DynoName, Generation, Timestamp};
 use paas_ports::{Progress, RolloutFailure};
 
-use super::failure::{ending, is_fault};
+use super::Capacity;
+use super::failure::{ending, had_no_room, is_fault, unplaced};
 use super::note::{Failed, Note};
-use super::sight::{Deployment, Health, Rollout, Service, Task};
+use super::sight::{Deployment, Health, Refusal, Rollout, SPOT, Service, Task};
 
 /// When to look again at what no event announces.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a task of a completed deployment runs without a word of its health until it counts as healthy: events
 /// say nothing of it.
 const UNSAID_S: i64 = 15;
+/// How long ECS may start nothing until it is said: it tries again by itself, and often in no time.
+const HELD_UP_S: i64 = 5;
+/// How long a service that found no room on Spot stays on demand.
+const SPOT_AGAIN_S: i64 = 3600;
 
 /// How a process type should run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,8 @@ pub struct Wanted {
     pub fingerprint: String,
     /// How many.
     pub quantity: u32,
+    /// What to take them from.
+    pub capacity: Capacity,
     /// Counts restarts.
     pub restart: i64,
     /// Whether what crashed may be tried again now.
@@ -65,6 +75,14 @@ pub enum Step {
         /// How many.
         desired: u32,
     },
+}
+
+impl Wanted {
+    /// What the service is to take its dynos from: on demand while Spot is known to have no room.
+    #[must_use]
+    pub fn capacity(&self, note: &Note) -> Capacity {
+        if note.no_spot.is_some() { Capacity::OnDemand } else { self.capacity }
+    }
 }
 
 /// The next step, the note to write before it is taken, and where the process type stands.
@@ -102,6 +120,7 @@ pub fn plan(wanted: &Wanted, note: &Note, there: There<'_>, now: Timestamp) -> P
     note.ready.retain(|dyno| there.tasks.iter().any(|task| task.dyno == *dyno && !task.stopped()));
     note.ready
         .extend(there.tasks.iter().filter(|t| t.running() && t.health == Health::Healthy).map(|t| t.dyno.clone()));
+    note.no_spot = note.no_spot.filter(|since| wanted.capacity == Capacity::Spot && since.plus_s(SPOT_AGAIN_S) > now);
     let moving = Progress::Moving { look_again: LOOK_AGAIN };
     let live = there.tasks.iter().filter(|task| !task.stopped()).count();
     let Some(service) = there.service else {
@@ -138,11 +157,20 @@ pub fn plan(wanted: &Wanted, note: &Note, there: There<'_>, now: Timestamp) -> P
         return point(wanted, note, primary, now);
     }
     adopt(&mut note, primary);
+    let ours = note.failure.is_none() && note.deployment.as_ref() == Some(&primary.id);
+    let on_spot = wanted.capacity(&note) == Capacity::Spot && service.spot;
+    if ours && on_spot && spot_is_full(wanted, &note, service, there, now) {
+        note.no_spot = Some(now);
+        return point(wanted, note, primary, now);
+    }
     if note.failure.is_some() {
         return failed(wanted, note, service, primary, there, now);
     }
     if primary.definition != note.definition || note.deployment.is_none() {
         return strayed(wanted, note, service, primary, there, now);
+    }
+    if note.served && service.spot != (wanted.capacity(&note) == Capacity::Spot) {
+        return point(wanted, note, primary, now);
     }
     if note.deployment.as_ref() != Some(&primary.id) {
         // Somebody asked for the same definition again: theirs is ours.
@@ -173,6 +201,34 @@ fn adopt(note: &mut Note, primary: &Deployment) {
     }
 }
 
+/// Whether ECS starts fewer tasks of our deployment than it should.
+#[must_use]
+pub fn lacks_tasks(wanted: &Wanted, note: &Note, there: There<'_>) -> bool {
+    let live = current(note, there).filter(|task| !task.stopped()).count();
+    live < usize::try_from(wanted.quantity).unwrap_or(usize::MAX)
+}
+
+/// Why ECS starts none of those that are lacking, once that has lasted. (What was said before our last change holds on
+/// until something is started: AWS does not say the same twice.)
+fn held_up<'a>(
+    wanted: &Wanted,
+    note: &Note,
+    service: &'a Service,
+    there: There<'_>,
+    now: Timestamp,
+) -> Option<&'a Refusal> {
+    let refusal = service.refusal.as_ref()?;
+    let lasts = refusal.at.max(note.forgiven).plus_s(HELD_UP_S) <= now;
+    (lasts && lacks_tasks(wanted, note, there)).then_some(refusal)
+}
+
+/// Whether Spot, of which the service takes some, has no room for it.
+fn spot_is_full(wanted: &Wanted, note: &Note, service: &Service, there: There<'_>, now: Timestamp) -> bool {
+    let of_spot = |refusal: &Refusal| refusal.providers.is_empty() || refusal.providers.iter().any(|name| name == SPOT);
+    let ended = |task: &Task| had_no_room(task) && task_end(task) > note.forgiven;
+    held_up(wanted, note, service, there, now).is_some_and(of_spot) || current(note, there).any(ended)
+}
+
 /// Lets the service run what it should, with new tasks.
 fn point(wanted: &Wanted, mut note: Note, primary: &Deployment, now: Timestamp) -> Plan {
     note.replaced = Some(primary.id.clone());
@@ -197,14 +253,18 @@ fn strayed(
     if !note.served && (fault.is_some() || given_up && note.serving.as_ref() == Some(&primary.definition)) {
         // ECS has taken it back while nobody looked.
         let reason = service.deployment(&ours).map(|deployment| deployment.reason.clone()).unwrap_or_default();
-        note.failure = Some(fault.unwrap_or_else(|| given_up_failure(&reason, now)));
+        note.failure = Some(fault.unwrap_or_else(|| given_up_failure(&reason, service, now)));
         return failed(&Wanted { revive: false, ..wanted.clone() }, note, service, primary, there, now);
     }
     point(wanted, note, primary, now)
 }
 
-fn given_up_failure(reason: &str, now: Timestamp) -> Failed {
-    let message = if reason.is_empty() { "The new dynos did not come to serve".to_owned() } else { reason.to_owned() };
+fn given_up_failure(reason: &str, service: &Service, now: Timestamp) -> Failed {
+    let message = match &service.refusal {
+        Some(refusal) => unplaced(&refusal.said),
+        None if reason.is_empty() => "The new dynos did not come to serve".to_owned(),
+        None => reason.to_owned(),
+    };
     Failed { dyno: None, code: None, message, at: now }
 }
 
@@ -238,12 +298,14 @@ fn failed(
     }
     // Going back ourselves would replace old dynos that serve; ECS's circuit breaker goes back to those that run.
     let ecs_tries = in_charge && primary.rollout == Rollout::InProgress;
+    // Also those of the deployment before, which may be of the same definition: they serve on.
+    let anyone = there.tasks.iter().any(Task::running);
     let step = match note.serving.clone().filter(|serving| *serving != note.definition) {
         Some(serving) if primary.definition != serving && !ecs_tries => {
             Step::Point { definition: serving, desired: wanted.quantity, force: false }
         }
         Some(_) if service.desired != wanted.quantity => Step::Scale { desired: wanted.quantity },
-        None if running == 0 && service.desired != 0 => Step::Scale { desired: 0 },
+        None if !anyone && service.desired != 0 => Step::Scale { desired: 0 },
         _ => Step::Rest,
     };
     let progress = match &note.failure {
@@ -267,7 +329,7 @@ fn watch(
         let given_up = primary.rollout == Rollout::Failed;
         let fault = first_fault(wanted, &note, there);
         if fault.is_some() || given_up {
-            note.failure = Some(fault.unwrap_or_else(|| given_up_failure(&primary.reason, now)));
+            note.failure = Some(fault.unwrap_or_else(|| given_up_failure(&primary.reason, service, now)));
             return failed(&Wanted { revive: false, ..wanted.clone() }, note, service, primary, there, now);
         }
     }
@@ -310,7 +372,10 @@ fn watch(
     }
     let step = if service.desired == wanted.quantity { Step::Rest } else { Step::Scale { desired: wanted.quantity } };
     let progress = if !serves || step != Step::Rest && running.len() < quantity {
-        Progress::Moving { look_again: LOOK_AGAIN }
+        match held_up(wanted, &note, service, there, now).filter(|_| step == Step::Rest) {
+            Some(refusal) => Progress::HeldUp { cause: unplaced(&refusal.said), look_again: LOOK_AGAIN },
+            None => Progress::Moving { look_again: LOOK_AGAIN },
+        }
     } else if step == Step::Rest && others.is_empty() && leaving == 0 {
         Progress::Settled
     } else {

@@ -73,6 +73,9 @@ fn service(desired: u32, deployments: &[(&str, &str, Rollout)]) -> Service {
             })
             .collect(),
         generation: Generation(0),
+        install: None,
+        spot: false,
+        refusal: None,
     }
 }
 
@@ -81,6 +84,7 @@ fn wanted(quantity: u32) -> Wanted {
         generation: Generation(5),
         fingerprint: "f2".to_owned(),
         quantity,
+        capacity: Capacity::OnDemand,
         restart: 0,
         revive: false,
         web: true,
@@ -220,9 +224,107 @@ fn one_crash_is_ecs_to_replace_and_a_loop_is_rested() {
     assert_eq!(ask(&wanted(1), &replaced.note, Some(&service), &beside).progress, Progress::Settled);
 }
 
+const FULL: &str = "Capacity is unavailable at this time.";
+
+fn refused(at: i64, service: Service) -> Service {
+    let refusal = Refusal { said: FULL.to_owned(), at: Timestamp(at), providers: vec![] };
+    Service { refusal: Some(refusal), ..service }
+}
+
+fn is_held_up(plan: &Plan) -> bool {
+    matches!(&plan.progress, Progress::HeldUp { cause, .. } if cause.contains(FULL))
+}
+
+#[test]
+fn what_ecs_places_nowhere_is_said_once_it_lasts_and_goes_on() {
+    let both = || service(2, &[("d2", "td:2", Rollout::InProgress), ("d1", "td:1", Rollout::Completed)]);
+    let old = [healthy(task(1, "d1")), healthy(task(2, "d1"))];
+    let early = ask(&wanted(2), &rolling(), Some(&refused(16_000, both())), &old);
+    assert!(moving(&early), "ECS tries again by itself: {early:?}");
+    let lasting = ask(&wanted(2), &rolling(), Some(&refused(15_000, both())), &old);
+    assert!(lasting.step == Step::Rest && is_held_up(&lasting), "{lasting:?}");
+    // What was said before our change holds, but only now it is about us.
+    let changed = Note { forgiven: Timestamp(16_000), ..rolling() };
+    assert!(moving(&ask(&wanted(2), &changed, Some(&refused(1_000, both())), &old)));
+    let changed = Note { forgiven: Timestamp(14_000), ..rolling() };
+    assert!(is_held_up(&ask(&wanted(2), &changed, Some(&refused(1_000, both())), &old)));
+    // One of two has no place yet; then both have one.
+    let one = [old[0].clone(), old[1].clone(), task(3, "d2")];
+    assert!(is_held_up(&ask(&wanted(2), &rolling(), Some(&refused(15_000, both())), &one)));
+    let two = [old[0].clone(), old[1].clone(), task(3, "d2"), task(4, "d2")];
+    assert!(moving(&ask(&wanted(2), &rolling(), Some(&refused(15_000, both())), &two)));
+    // More dynos of what serves have no place: that serves on.
+    let wider = refused(1_000, service(2, &[("d2", "td:2", Rollout::Completed)]));
+    assert!(is_held_up(&ask(&wanted(2), &served(), Some(&wider), &[healthy(task(1, "d2"))])));
+    // ECS gives up: this is why.
+    let back = service(2, &[("d3", "td:1", Rollout::Completed), ("d2", "td:2", Rollout::Failed)]);
+    let failed = ask(&wanted(2), &rolling(), Some(&refused(15_000, back)), &old);
+    let Progress::Failed { reason } = &failed.progress else { panic!("{:?}", failed.progress) };
+    assert!(reason.message.contains(FULL), "{reason:?}");
+}
+
+fn on_spot(quantity: u32) -> Wanted {
+    Wanted { capacity: Capacity::Spot, ..wanted(quantity) }
+}
+
+fn mixed(service: Service) -> Service {
+    Service { spot: true, ..service }
+}
+
+#[test]
+fn without_room_on_spot_a_service_is_moved_on_demand_for_an_hour() {
+    let both = || mixed(service(2, &[("d2", "td:2", Rollout::InProgress), ("d1", "td:1", Rollout::Completed)]));
+    let old = [healthy(task(1, "d1")), healthy(task(2, "d1")), task(3, "d2")];
+    assert_eq!(ask(&on_spot(2), &rolling(), Some(&both()), &old).step, Step::Rest);
+    let moved = ask(&on_spot(2), &rolling(), Some(&refused(15_000, both())), &old);
+    assert_eq!(moved.step, Step::Point { definition: "td:2".to_owned(), desired: 2, force: true });
+    assert_eq!(moved.note.no_spot, Some(Timestamp(20_000)));
+    assert_eq!(on_spot(2).capacity(&moved.note), Capacity::OnDemand);
+    // A task that was made and got no room is no fault of the release either.
+    let ended = Task { exit_code: None, stop_code: "TaskFailedToStart".to_owned(), ..crashed(4, "d2", 9_000) };
+    let ended = [old[2].clone(), Task { reason: FULL.to_owned(), ..ended }];
+    assert_eq!(ask(&on_spot(2), &rolling(), Some(&both()), &ended).note.no_spot, Some(Timestamp(20_000)));
+    // It is the capacity on demand that has none: nothing is gained.
+    let mut elsewhere = refused(15_000, both());
+    elsewhere.refusal.as_mut().expect("one").providers = vec!["FARGATE".to_owned()];
+    assert!(is_held_up(&ask(&on_spot(2), &rolling(), Some(&elsewhere), &old)));
+    // Whoever never wanted Spot is told, as ever.
+    let plain = Service { spot: false, ..refused(15_000, both()) };
+    assert!(is_held_up(&ask(&wanted(2), &rolling(), Some(&plain), &old)));
+}
+
+#[test]
+fn after_an_hour_a_service_goes_back_to_spot() {
+    let there = service(1, &[("d2", "td:2", Rollout::Completed)]);
+    let tasks = [healthy(task(1, "d2"))];
+    let since = |s: i64| Note { no_spot: Some(Timestamp(20_000 - s * 1_000)), ..served() };
+    let stays = ask(&on_spot(1), &since(3_599), Some(&there), &tasks);
+    assert_eq!((stays.step, stays.progress), (Step::Rest, Progress::Settled));
+    let back = ask(&on_spot(1), &since(3_600), Some(&there), &tasks);
+    assert_eq!(back.step, Step::Point { definition: "td:2".to_owned(), desired: 1, force: true });
+    assert_eq!((back.note.no_spot, on_spot(1).capacity(&back.note)), (None, Capacity::Spot));
+    // Once ECS has it, there is nothing left to do; and so it is when somebody changes the wish.
+    let mixed = mixed(there.clone());
+    assert_eq!(ask(&on_spot(1), &served(), Some(&mixed), &tasks).step, Step::Rest);
+    let dear = ask(&wanted(1), &served(), Some(&mixed), &tasks);
+    assert_eq!(dear.step, Step::Point { definition: "td:2".to_owned(), desired: 1, force: true });
+}
+
 #[test]
 fn what_somebody_scaled_by_hand_is_set_right() {
     let service = service(7, &[("d2", "td:2", Rollout::Completed)]);
     let tasks: Vec<Task> = (1..=7).map(|n| healthy(task(n, "d2"))).collect();
     assert_eq!(ask(&wanted(2), &served(), Some(&service), &tasks).step, Step::Scale { desired: 2 });
+}
+
+#[test]
+fn dynos_that_serve_outlive_a_failed_restart_of_the_same_definition() {
+    let note = Note { served: false, serving: Some("td:2".to_owned()), ..rolling() };
+    let of = service(1, &[("d2", "td:2", Rollout::InProgress), ("d1", "td:2", Rollout::Completed)]);
+    let plan_made = ask(&wanted(1), &note, Some(&of), &[healthy(task(1, "d1")), crashed(2, "d2", 10_000)]);
+    assert!(matches!(plan_made.progress, Progress::Failed { .. }), "{plan_made:?}");
+    assert_eq!(plan_made.step, Step::Rest);
+    // With nobody left there is nothing to keep, and the ladder brings it back.
+    let plan_made = ask(&wanted(1), &note, Some(&of), &[crashed(2, "d2", 10_000)]);
+    assert_eq!(plan_made.step, Step::Scale { desired: 0 });
 }

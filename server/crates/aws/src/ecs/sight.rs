@@ -8,6 +8,14 @@ use serde_json::Value;
 
 use super::names;
 
+/// Fargate Spot, as strategies name it.
+pub(crate) const SPOT: &str = "FARGATE_SPOT";
+/// What AWS says when it starts no tasks ("Amazon ECS service event messages", ECS developer guide).
+const REFUSES: [&str; 2] = ["was unable to place a task", "unable to consistently start tasks"];
+/// What it says when all are there again. (That it "has started" some is said of a part of them, too: there may be room on
+/// demand and none on Spot.)
+const STEADY: &str = "has reached a steady state";
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -23,6 +31,23 @@ pub struct Service {
     pub deployments: Vec<Deployment>,
     /// The highest generation that its tags carry.
     pub generation: Generation,
+    /// The installation that its tags name.
+    pub install: Option<String>,
+    /// Whether it takes dynos from Fargate Spot, too.
+    pub spot: bool,
+    /// Why ECS starts no tasks of it, as long as it starts none.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a service's tasks are not started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// AWS's words.
+    pub said: String,
+    /// When it was said first: AWS repeats what stays the same after six hours only.
+    pub at: Timestamp,
+    /// The capacity that was asked in vain; empty when nobody said.
+    pub providers: Vec<String>,
 }
 
 /// How far a deployment has come.
@@ -122,7 +147,7 @@ impl Task {
         let service = task.group().and_then(names::service_of_group).map(str::to_owned);
         let started_by = task.started_by.clone().unwrap_or_default();
         let dyno = if service.is_some() { names::dyno_of_task(&arn) } else { started_by.parse().ok() }?;
-        let container = task.containers().first();
+        let container = task.containers().iter().find(|found| !found.name().is_some_and(is_foreign));
         let at = |time: Option<&aws_smithy_types::DateTime>| time.and_then(|time| time.to_millis().ok()).map(Timestamp);
         let details = task.attachments().iter().flat_map(ecs::Attachment::details);
         let mut address = details.filter(|pair| pair.name() == Some("privateIPv4Address")).filter_map(|p| p.value());
@@ -162,7 +187,8 @@ impl Task {
         let service = detail["group"].as_str().and_then(names::service_of_group).map(str::to_owned);
         let started_by = text("startedBy");
         let dyno = if service.is_some() { names::dyno_of_task(&arn) } else { started_by.parse().ok() }?;
-        let container = &detail["containers"][0];
+        let ours = |found: &&Value| !found["name"].as_str().is_some_and(is_foreign);
+        let container = detail["containers"].as_array().and_then(|all| all.iter().find(ours)).unwrap_or(&Value::Null);
         let attachments = detail["attachments"].as_array().into_iter().flatten();
         let mut address = attachments
             .flat_map(|attachment| attachment["details"].as_array().into_iter().flatten())
@@ -221,6 +247,9 @@ impl Service {
             desired: u32::try_from(service.desired_count()).unwrap_or_default(),
             deployments: service.deployments().iter().filter_map(Deployment::read).collect(),
             generation: Generation(tag("paas:generation").and_then(|n| n.parse().ok()).unwrap_or_default()),
+            install: tag("paas:install").map(str::to_owned),
+            spot: service.capacity_provider_strategy().iter().any(|item| item.capacity_provider() == SPOT),
+            refusal: Refusal::read(service.events()),
         })
     }
 
@@ -244,6 +273,37 @@ impl Service {
     pub fn deployment(&self, id: &str) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.id == id)
     }
+}
+
+impl Refusal {
+    /// What a service's own list of events says: the newest that tells of starting tasks counts.
+    fn read(events: &[ecs::ServiceEvent]) -> Option<Self> {
+        let at = |event: &ecs::ServiceEvent| event.created_at().and_then(|at| at.to_millis().ok()).map(Timestamp);
+        let mut newest: Option<(Timestamp, &str)> = None;
+        for event in events {
+            let (Some(at), Some(said)) = (at(event), event.message()) else { continue };
+            // Of two at the same moment the first is the newer one.
+            let tells = refuses(said) || said.contains(STEADY);
+            if tells && newest.is_none_or(|(newest, _)| at > newest) {
+                newest = Some((at, said));
+            }
+        }
+        let (at, said) = newest.filter(|(_, said)| refuses(said))?;
+        let words = said.split_once("Reason: ").map_or(said, |(_, reason)| reason);
+        let words = words.split(" For more information").next().unwrap_or(words);
+        // Without a reason it is a sentence about `(service paas-…)`.
+        let words = words.strip_prefix('(').and_then(|words| words.split_once(") ")).map_or(words, |(_, rest)| rest);
+        Some(Self { said: words.trim().to_owned(), at, providers: Vec::new() })
+    }
+}
+
+/// Whether AWS has put this container beside ours: GuardDuty's Runtime Monitoring does ("Runtime Monitoring for Fargate").
+fn is_foreign(container: &str) -> bool {
+    container.starts_with("aws-guardduty-agent")
+}
+
+fn refuses(said: &str) -> bool {
+    REFUSES.iter().any(|words| said.contains(words))
 }
 
 impl Deployment {
@@ -290,6 +350,43 @@ mod tests {
         task.merge(Task::of_event(&event(6, "STOPPED")).expect("a task"));
         task.merge(Task::of_event(&event(7, "DEPROVISIONING")).expect("a task"));
         assert!(task.stopped() && task.leaving);
+    }
+
+    fn said(messages: &[(i64, &str)]) -> Option<Refusal> {
+        let event = |(at, said): &(i64, &str)| {
+            let at = aws_smithy_types::DateTime::from_secs(*at);
+            ecs::ServiceEvent::builder().created_at(at).message(*said).build()
+        };
+        Refusal::read(&messages.iter().map(event).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_newest_that_tells_of_starting_counts() {
+        let full = "(service paas-x-web) was unable to place a task. Reason: Capacity is unavailable at this time. \
+                    Please try again later or in a different availability zone. For more information, see the \
+                    Troubleshooting section of the Amazon ECS Developer Guide.";
+        let limit = "(service paas-x-web) was unable to place a task. Reason: You've reached the limit on the number \
+                     of vCPUs you can run concurrently. For more information, see the Troubleshooting section.";
+        let impaired = "(service paas-x-web) is unable to consistently start tasks successfully. For more information, \
+                        see the Troubleshooting section.";
+        let started = "(service paas-x-web) has started 1 tasks: (task 0123).";
+        let drained = "(service paas-x-web) has begun draining connections on 1 tasks.";
+        let words = |messages: &[(i64, &str)]| said(messages).map(|refusal| refusal.said);
+        assert_eq!(
+            words(&[(30, drained), (20, full), (10, started)]).as_deref(),
+            Some("Capacity is unavailable at this time. Please try again later or in a different availability zone.")
+        );
+        assert_eq!(said(&[(20, full), (10, started)]).map(|refusal| refusal.at), Some(Timestamp(20_000)));
+        assert_eq!(
+            words(&[(20, limit)]).as_deref(),
+            Some("You've reached the limit on the number of vCPUs you can run concurrently.")
+        );
+        assert_eq!(words(&[(20, impaired)]).as_deref(), Some("is unable to consistently start tasks successfully."));
+        assert!(said(&[(30, started), (20, full)]).is_some(), "it may be on demand that there was room");
+        let steady = "(service paas-x-web) has reached a steady state.";
+        assert_eq!(said(&[(40, steady), (30, started), (20, full)]), None);
+        assert_eq!(said(&[(20, full), (30, "(service paas-x-web) has reached a steady state.")]), None);
+        assert_eq!(said(&[(30, drained)]), None);
     }
 
     #[test]

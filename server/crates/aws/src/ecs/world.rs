@@ -49,6 +49,8 @@ struct Seen {
     tasks: BTreeMap<String, Task>,
     looked_at: Option<Instant>,
     registered_at: Option<Instant>,
+    /// The capacity that an event said was asked in vain.
+    providers: Vec<String>,
 }
 
 /// A service and its tasks.
@@ -108,6 +110,14 @@ impl World {
         }
     }
 
+    /// An event says that the scheduler starts nothing of it. Why is in the service's own list, which is looked at.
+    pub(crate) fn note_refusal(&self, service: &str, providers: &[String]) {
+        let mut state = self.state();
+        let seen = state.services.entry(service.to_owned()).or_default();
+        seen.providers = providers.to_vec();
+        seen.looked_at = None;
+    }
+
     /// Takes over what an answer says of a service.
     pub(crate) fn note_service(&self, service: Service) {
         let mut state = self.state();
@@ -127,6 +137,13 @@ impl World {
     pub(crate) fn just_registered(&self, service: &str) -> Option<Duration> {
         let at = self.state().services.get(service)?.registered_at?;
         BETWEEN.checked_sub(at.elapsed()).filter(|wait| !wait.is_zero())
+    }
+
+    /// It has to be looked at anew, when the last look is older than this.
+    pub(crate) fn doubt_older(&self, service: &str, age: Duration) {
+        if let Some(seen) = self.state().services.get_mut(service) {
+            seen.looked_at = seen.looked_at.filter(|at| at.elapsed() < age);
+        }
     }
 
     /// It has to be looked at anew.
@@ -225,7 +242,11 @@ impl Seen {
     fn sight(&self) -> Sight {
         let mut tasks: Vec<Task> = self.tasks.values().cloned().collect();
         tasks.sort_by(|a, b| (a.created_at, &a.arn).cmp(&(b.created_at, &b.arn)));
-        Sight { service: self.service.clone(), tasks }
+        let mut service = self.service.clone();
+        if let Some(refusal) = service.as_mut().and_then(|service| service.refusal.as_mut()) {
+            refusal.providers.clone_from(&self.providers);
+        }
+        Sight { service, tasks }
     }
 }
 

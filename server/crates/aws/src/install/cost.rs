@@ -4,7 +4,9 @@ use paas_domain::DynoSize;
 
 use super::parameters::Parameters;
 use crate::prices::Prices;
-use crate::sizes::{Architecture, FargateSize};
+use paas_domain::Architecture;
+
+use crate::sizes::FargateSize;
 
 /// One line of the estimate.
 #[derive(Clone, Debug, PartialEq)]

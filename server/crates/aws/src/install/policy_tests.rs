@@ -37,6 +37,7 @@ const EXTRAS: &[(&str, &str)] = &[
 const NOT_SCOPED: &[&str] = &[
     "acm:ListCertificates",
     "ec2:",
+    "ecr:DescribeRepositories",
     "ecr:GetAuthorizationToken",
     "ecs:DeregisterTaskDefinition",
     "ecs:DescribeTaskDefinition",

@@ -101,6 +101,16 @@ pub fn next_steps(talk: &dyn Talk, wish: &Wish, stack: &Stack) {
             output("DatabaseSecretArn")
         ));
     }
+    step("For more servers, or hosts that only build (arm64 apps need one with Graviton):".to_owned());
+    talk.tell("       the same command there, with encryption.key, admin.key and ca/ of the first one's data folder copied to");
+    talk.tell("       its own before it starts, and the same PAAS_DATABASE; --builds only where it is to build and nothing else,");
+    talk.tell("       --builds no where it is to build nothing");
+    step(
+        "On every machine that builds, let no container reach the role's credentials: the hop limit of IMDSv2 is 1"
+            .to_owned(),
+    );
+    talk.tell(&format!("       aws ec2 modify-instance-metadata-options --region {} --instance-id ID \\", wish.region));
+    talk.tell("         --http-tokens required --http-put-response-hop-limit 1");
     step("Run this command again whenever you like: it changes what is different, and nothing else".to_owned());
 }
 

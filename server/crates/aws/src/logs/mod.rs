@@ -4,15 +4,18 @@
 //! foundation's log group; it comes here over the dyno link ([`CloudWatchLogs::said`]) for those who read along, and
 //! is not stored twice. What the platform says is stored here, in a stream per app. Nobody's reading ever polls
 //! CloudWatch: storage is read once when the first reader of an app comes ([`stored`]), and for lines that the link
-//! lost.
+//! lost. Where servers share an installation, each shows the others what comes to it while somebody reads there
+//! ([`LineExchange`]); the first reader after a while without any has storage read again.
 //!
 //! Numbers go with time (microseconds). The platform's lines keep theirs over a restart; a dyno's line gets one of
 //! the millisecond at which it was stored, so that a reader that resumes over a restart may see lines of a few
-//! milliseconds again.
+//! milliseconds again. So may one that resumes at another server, or after a while without readers: each server
+//! gives a line the number of its own time.
 //!
 //! Outputs are objects ([`outputs`]): they outlive the log group's retention, go when they are removed, and any
 //! server can follow them.
 
+mod exchange;
 mod outputs;
 mod stored;
 mod writer;
@@ -27,17 +30,25 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use paas_domain::{AppId, Clock as _, SystemClock, Timestamp};
 use paas_logs::Live;
-use paas_ports::{LogLine, LogSource, LogStore, PortError, Tail, TailQuery, outside};
-use tokio::sync::OnceCell;
+use paas_ports::{LogLine, LogStore, PortError, Tail, TailQuery, outside};
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::ledger::Ledger;
 use crate::{Aws, Call};
 use writer::{Kept, Writer};
 
+pub use exchange::{Are, Following, LineExchange};
 pub use outputs::ObjectOutputs;
 
 /// When a lost line is looked for in storage: the driver sends what it has every five seconds.
 const LOOK_AFTER: [Duration; 3] = [Duration::from_secs(7), Duration::from_secs(15), Duration::from_secs(30)];
+
+/// Up to what age lines are shown to another server that begins to ask, in milliseconds: older ones are in storage by then.
+const NEWEST_MS: i64 = 60_000;
+
+/// Up to what age the last lines of a dyno are looked for that may have been linked to another server, in
+/// milliseconds: it had a minute to boot, and they are looked for twice as long as the driver takes.
+const LAST_MS: i64 = 150_000;
 
 /// How many streams of a removed app are removed at the same time: an app has one for each dyno that it ever had.
 const REMOVED_AT_ONCE: usize = 8;
@@ -53,6 +64,7 @@ struct Inner {
     look_after: [Duration; 3],
     /// Since when lines come here.
     since: Timestamp,
+    exchange: Option<Arc<dyn LineExchange>>,
 }
 
 #[derive(Default)]
@@ -63,8 +75,8 @@ struct Apps {
 
 struct AppLines {
     live: Arc<Live>,
-    /// Set once what is stored was put before what is in memory.
-    read_back: OnceCell<()>,
+    /// In which period what is stored was put before what is in memory.
+    read_back: AsyncMutex<Option<u64>>,
     writer: Writer,
 }
 
@@ -89,22 +101,46 @@ impl CloudWatchLogs {
     /// Keeps lines in the foundation's log group. The ledger knows which dyno a task was.
     #[must_use]
     pub fn new(aws: Aws, ledger: Arc<dyn Ledger>) -> Self {
-        let since = SystemClock.now();
-        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after: LOOK_AFTER, since }))
+        let (since, look_after) = (SystemClock.now(), LOOK_AFTER);
+        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after, since, exchange: None }))
     }
 
     /// The same with other times at which lost lines are looked for.
     #[must_use]
     pub fn looking_after(self, look_after: [Duration; 3]) -> Self {
-        let Inner { aws, ledger, since, .. } = &*self.0;
-        let (aws, ledger) = (aws.clone(), Arc::clone(ledger));
-        Self(Arc::new(Inner { aws, ledger, apps: Mutex::default(), look_after, since: *since }))
+        Self(Arc::new(Inner { look_after, ..self.0.settings() }))
+    }
+
+    /// The same for one of the servers that share an installation.
+    #[must_use]
+    pub fn exchanging(self, exchange: Arc<dyn LineExchange>) -> Self {
+        Self(Arc::new(Inner { exchange: Some(exchange), ..self.0.settings() }))
     }
 
     /// Shows lines that a dyno's container has stored by itself, in their order. Lines of a removed app are dropped.
     pub fn said(&self, app: &AppId, lines: Vec<LogLine>) {
-        let Some(app) = self.0.lines(app) else { return };
-        let Ok(()) = app.live.append(whole(lines), |_| Ok::<(), Infallible>(()));
+        let Some(lines_of) = self.0.lines(app) else { return };
+        let Ok(()) = lines_of.live.append(whole(lines), |tails| {
+            self.0.hand_on(app, tails, Are::New);
+            Ok::<(), Infallible>(())
+        });
+    }
+
+    /// Shows lines that came to another server, and are kept by it; none that is here already.
+    pub fn heard(&self, app: &AppId, lines: Vec<LogLine>, are: Are) {
+        let Some(lines_of) = self.0.lines(app) else { return };
+        let lines = self.0.unknown(&lines_of.live, lines, are);
+        let Ok(()) = lines_of.live.append(lines, |_| Ok::<(), Infallible>(()));
+    }
+
+    /// Shows the newest lines that are here to who hands them on. Nothing else of the app is said meanwhile.
+    pub fn newest(&self, app: &AppId, show: impl FnOnce(&[Tail])) {
+        let Some(lines) = self.0.lines(app) else { return };
+        let since = SystemClock.now().plus_ms(-NEWEST_MS);
+        lines.live.look(|tails| {
+            let newest: Vec<Tail> = tails.filter(|tail| tail.line.at >= since).cloned().collect();
+            show(&newest);
+        });
     }
 
     /// Looks for lost lines in storage, for as long as they may still arrive there; shows those that are found and
@@ -131,22 +167,26 @@ impl CloudWatchLogs {
                 break;
             }
         }
-        if missed.count.is_none()
-            && let Some(lines) = self.0.lines(app)
-        {
-            // Some of them, or all, may have come over the link.
-            let mut said = lines.live.look(|tails| stored::Said::of(tails));
-            found = whole(found);
-            found.retain(|line| !said.take(line));
-        }
+        let Some(lines_of) = self.0.lines(app) else { return };
+        let mut found = whole(found);
         let lost = missed.count.map_or(0, |count| count.saturating_sub(found.len() as u64));
         if lost > 0 {
             let now = SystemClock.now();
-            let since = missed.after.unwrap_or(now).to_logplex();
-            let message = format!("Error L10 (output buffer overflow) -> {lost} messages dropped since {since}.");
-            found.push(LogLine { at: now, source: LogSource::Heroku, process: "logplex".to_owned(), message });
+            found.push(LogLine::drain_overflow(lost, missed.after.unwrap_or(now), now));
         }
-        self.said(app, found);
+        let are = if missed.count.is_some() { Are::Lost } else { Are::Found };
+        if self.0.exchange.is_some() && are == Are::Found {
+            // Of a dyno that was linked to another server nothing need be here.
+            let since = SystemClock.now().plus_ms(-LAST_MS);
+            found.retain(|line| line.at >= since);
+        }
+        if let Some(exchange) = &self.0.exchange {
+            // Each server knows for itself what it has.
+            let tails: Vec<Tail> = found.iter().map(|line| Tail { id: 0, line: line.clone() }).collect();
+            lines_of.live.look(|_| exchange.hand_on(app, &tails, are));
+        }
+        let shown = self.0.unknown(&lines_of.live, found, are);
+        let Ok(()) = lines_of.live.append(shown, |_| Ok::<(), Infallible>(()));
     }
 }
 
@@ -155,12 +195,51 @@ impl Inner {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same without any lines.
+    fn settings(&self) -> Self {
+        Self {
+            aws: self.aws.clone(),
+            ledger: Arc::clone(&self.ledger),
+            apps: Mutex::default(),
+            look_after: self.look_after,
+            since: self.since,
+            exchange: self.exchange.clone(),
+        }
+    }
+
+    fn hand_on(&self, app: &AppId, tails: &[Tail], are: Are) {
+        if let Some(exchange) = &self.exchange {
+            exchange.hand_on(app, tails, are);
+        }
+    }
+
+    /// Those of the lines that are not here.
+    fn unknown(&self, live: &Live, lines: Vec<LogLine>, are: Are) -> Vec<LogLine> {
+        match are {
+            Are::New => lines,
+            // Where no other server can have shown them, they are not here.
+            Are::Lost if self.exchange.is_none() => lines,
+            Are::Lost => live.look(|here| stored::unlike(lines, here)),
+            Are::Found => {
+                let here: Vec<Tail> = live.look(|here| here.cloned().collect());
+                stored::unknown(lines, &here)
+            }
+        }
+    }
+
     /// Puts what is stored before what is in memory.
     async fn read_back(&self, app: &AppId, live: &Live) -> Result<(), PortError> {
+        // Before storage is read: what is not in it by then is here.
+        let since = SystemClock.now().plus_ms(-NEWEST_MS);
         let mut stored = stored::newest(&self.aws, self.ledger.as_ref(), app).await?;
-        // What dynos said since came here, or was looked for.
-        stored.retain(|line| line.is_before(self.since));
-        live.put_before(|here| stored::before(stored, here));
+        if self.exchange.is_some() {
+            // Of older lines some may have come to another server only.
+            live.rebuild(|here| stored::behind(stored, stored::newer(here, since)));
+        } else {
+            // What dynos said since came here, or was looked for.
+            stored.retain(|line| line.is_before(self.since));
+            live.rebuild(|here| stored::behind(stored, here));
+        }
         Ok(())
     }
 
@@ -191,7 +270,11 @@ impl Inner {
             return None;
         }
         let new = || {
-            Arc::new(AppLines { live: Arc::new(Live::new([])), read_back: OnceCell::new(), writer: Writer::new(app) })
+            Arc::new(AppLines {
+                live: Arc::new(Live::new([])),
+                read_back: AsyncMutex::default(),
+                writer: Writer::new(app),
+            })
         };
         Some(Arc::clone(apps.open.entry(app.clone()).or_insert_with(new)))
     }
@@ -210,7 +293,11 @@ impl LogStore for CloudWatchLogs {
         outside::check("LogStore::append");
         let Some(lines_of) = self.0.lines(app) else { return Ok(()) };
         let mut ticket = None;
-        lines_of.live.append(whole(lines), |tails| lines_of.writer.queue(tails).map(|queued| ticket = Some(queued)))?;
+        lines_of.live.append(whole(lines), |tails| {
+            ticket = Some(lines_of.writer.queue(tails)?);
+            self.0.hand_on(app, tails, Are::New);
+            Ok::<(), PortError>(())
+        })?;
         let Some(ticket) = ticket else { return Ok(()) };
         if lines_of.writer.store(&self.0.aws, self.0.ledger.as_ref(), app, ticket).await? == Kept::Never {
             self.0.forget(app);
@@ -221,8 +308,22 @@ impl LogStore for CloudWatchLogs {
     async fn tail(&self, app: &AppId, query: TailQuery) -> Result<BoxStream<'static, Tail>, PortError> {
         outside::check("LogStore::tail");
         let Some(lines) = self.0.lines(app) else { return Ok(stream::empty().boxed()) };
-        lines.read_back.get_or_try_init(|| self.0.read_back(app, &lines.live)).await?;
-        Ok(Arc::clone(&lines.live).read(query))
+        let following = self.0.exchange.as_ref().map(|exchange| (exchange, exchange.follow(app)));
+        let period = following.as_ref().map_or(0, |(_, following)| following.period);
+        let mut read_back = lines.read_back.lock().await;
+        if *read_back != Some(period) {
+            if let Some((exchange, _)) = &following {
+                tokio::time::sleep(exchange.moment()).await;
+            }
+            self.0.read_back(app, &lines.live).await?;
+            *read_back = Some(period);
+        }
+        drop(read_back);
+        let tails = Arc::clone(&lines.live).read(query);
+        let Some((_, following)) = following else { return Ok(tails) };
+        // The stream's for as long as somebody reads.
+        let kept = following.kept;
+        Ok(tails.inspect(move |_| _ = Arc::strong_count(&kept)).boxed())
     }
 
     fn look_for_rest(&self, app: &AppId, process: &str, container: &str, task: &str) {
@@ -247,5 +348,10 @@ impl LogStore for CloudWatchLogs {
             removing.push(self.0.remove_stream(app, stream.name));
         }
         stream::iter(removing).buffer_unordered(REMOVED_AT_ONCE).try_collect().await
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("LogStore::apps");
+        stored::apps(&self.0.aws).await
     }
 }

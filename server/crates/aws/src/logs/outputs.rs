@@ -279,6 +279,14 @@ impl OutputStore for ObjectOutputs {
         }
         Ok(())
     }
+
+    async fn all(&self) -> Result<Vec<OutputId>, PortError> {
+        outside::check("OutputStore::all");
+        let listed = self.0.store.list_with_delimiter(Some(&Path::from("outputs"))).await;
+        let listed = listed.map_err(|error| PortError::transient("listing outputs", error))?;
+        let name = |folder: &Path| folder.filename()?.parse().ok();
+        Ok(listed.common_prefixes.iter().filter_map(name).collect())
+    }
 }
 
 /// Someone who reads an output.

@@ -1,10 +1,10 @@
 //! What CloudWatch has of an app: read when the first reader comes, and for lines that a dyno's link lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use paas_domain::{AppId, Timestamp};
-use paas_link_frames::{fallback_name, task_id};
+use paas_link_frames::{fallback_name, is_fallback, task_id};
 use paas_logs::record;
 use paas_ports::{LogLine, LogSource, PortError, Tail, TailQuery};
 
@@ -54,18 +54,31 @@ impl Stored {
     fn at_us(&self) -> u64 {
         match self {
             Self::Numbered(tail) => tail.id,
-            Self::OfDyno(line) => u64::try_from(line.at.0).unwrap_or(0).saturating_mul(1_000),
+            Self::OfDyno(line) => micros(line.at),
         }
     }
 }
 
 /// Every stream of an app.
 pub(super) async fn streams(aws: &Aws, app: &AppId) -> Result<Vec<Stream>, PortError> {
+    list(aws, Some(app)).await
+}
+
+/// Every app that has a stream in the installation's group, which is its own.
+pub(super) async fn apps(aws: &Aws) -> Result<Vec<AppId>, PortError> {
+    let streams = list(aws, None).await?;
+    let apps: BTreeSet<AppId> =
+        streams.iter().filter_map(|stream| stream.name.split('/').next()?.parse().ok()).collect();
+    Ok(apps.into_iter().collect())
+}
+
+async fn list(aws: &Aws, app: Option<&AppId>) -> Result<Vec<Stream>, PortError> {
     let (mut streams, mut next) = (Vec::new(), None);
     loop {
         let request = aws.logs.describe_log_streams().log_group_name(&aws.foundation.log_group);
-        let request = request.log_stream_name_prefix(format!("{app}/")).limit(50).set_next_token(next).send();
-        let page = match aws.call(Call::DescribeLogStreams, Some(app), DOING, request).await {
+        let request = request.set_log_stream_name_prefix(app.map(|app| format!("{app}/")));
+        let request = request.limit(50).set_next_token(next).send();
+        let page = match aws.call(Call::DescribeLogStreams, app, DOING, request).await {
             Ok(page) => page,
             // No group: nothing was ever stored.
             Err(error) if error.is(&["ResourceNotFoundException"]) => return Ok(streams),
@@ -134,6 +147,11 @@ fn process_of(stream: &str, names: &HashMap<String, String>) -> Option<String> {
     Some(names.get(task).cloned().unwrap_or_else(|| fallback_name(container, task)))
 }
 
+/// `web` of `web.1`.
+fn type_of(process: &str) -> &str {
+    process.split('.').next().unwrap_or(process)
+}
+
 /// What dynos said, as it is in memory: told from stored lines by text and, roughly, time.
 pub(super) struct Said(HashMap<(String, String), Vec<i64>>);
 
@@ -148,23 +166,109 @@ impl Said {
 
     /// Whether a stored line is there. Each counts once.
     pub(super) fn take(&mut self, line: &LogLine) -> bool {
-        let Some(times) = self.0.get_mut(&(line.process.clone(), line.message.clone())) else { return false };
-        let same = times.iter().position(|at| (at - line.at.0).abs() <= SAME_LINE_MS);
-        same.map(|index| times.swap_remove(index)).is_some()
+        let key = (line.process.clone(), line.message.clone());
+        self.0.get_mut(&key).is_some_and(|times| Self::take_time(times, line))
+    }
+
+    /// The same for a line of a task whose dyno's name nobody knows here, as that of a one-off dyno: under any name of
+    /// its type.
+    fn take_unnamed(&mut self, line: &LogLine) -> bool {
+        let process_type = type_of(&line.process);
+        let is_unnamed = line.process[process_type.len()..].trim_start_matches('.').parse().is_ok_and(is_fallback);
+        let mut alike = self.0.iter_mut().filter(|((process, message), _)| {
+            is_unnamed && *message == line.message && type_of(process) == process_type
+        });
+        alike.any(|(_, times)| Self::take_time(times, line))
+    }
+
+    fn take_time(times: &mut Vec<i64>, line: &LogLine) -> bool {
+        // The nearest: its like may be here as well.
+        let (index, away) = times
+            .iter()
+            .map(|at| (at - line.at.0).abs())
+            .enumerate()
+            .min_by_key(|(_, away)| *away)
+            .unwrap_or((0, i64::MAX));
+        let same = away <= SAME_LINE_MS;
+        if same {
+            times.swap_remove(index);
+        }
+        same
     }
 }
 
-/// Stored lines as they stand before those that are in memory: in the order of time, those left out that are there
-/// already, each with a number below all that follow.
-pub(super) fn before(mut stored: Vec<Stored>, here: &[Tail]) -> Vec<Tail> {
-    let ids: HashSet<u64> = here.iter().map(|tail| tail.id).collect();
-    let mut said = Said::of(here.iter());
-    stored.sort_by_key(Stored::at_us);
-    stored.retain(|line| match line {
-        Stored::Numbered(tail) => !ids.contains(&tail.id),
-        Stored::OfDyno(line) => !said.take(line),
+/// Lines that are the same to the letter and the millisecond, as servers hand them on.
+struct Exactly(HashMap<LogLine, usize>);
+
+impl Exactly {
+    fn of<'a>(lines: impl Iterator<Item = &'a LogLine>) -> Self {
+        let mut exactly: HashMap<_, usize> = HashMap::new();
+        lines.for_each(|line| *exactly.entry(line.clone()).or_default() += 1);
+        Self(exactly)
+    }
+
+    /// Whether a line is there. Each counts once.
+    fn take(&mut self, line: &LogLine) -> bool {
+        let left = self.0.get_mut(line).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    }
+}
+
+/// Those of the lines that are not here to the letter and the millisecond.
+pub(super) fn unlike<'a>(mut lines: Vec<LogLine>, here: impl Iterator<Item = &'a Tail>) -> Vec<LogLine> {
+    let mut exactly = Exactly::of(here.map(|tail| &tail.line));
+    lines.retain(|line| !exactly.take(line));
+    lines
+}
+
+/// Those of another server's lines that are not here: neither as they are, nor as the container's driver stored them.
+pub(super) fn unknown(mut lines: Vec<LogLine>, here: &[Tail]) -> Vec<LogLine> {
+    let mut exactly = Exactly::of(here.iter().map(|tail| &tail.line));
+    let mut both = Exactly(HashMap::new());
+    lines.retain(|line| {
+        let is_here = exactly.take(line);
+        if is_here {
+            *both.0.entry(line.clone()).or_default() += 1;
+        }
+        !is_here
     });
-    stored.dedup_by(|a, b| matches!((a, b), (Stored::Numbered(a), Stored::Numbered(b)) if a.id == b.id));
+    // A line that repeats is told from its like by what is left of either side.
+    let mut said = Said::of(here.iter().filter(|tail| !both.take(&tail.line)));
+    lines.retain(|line| !said.take(line));
+    lines
+}
+
+/// Those of the lines that came since then, in the order in which they were said; the numbers are the same ones.
+pub(super) fn newer(here: Vec<Tail>, since: Timestamp) -> Vec<Tail> {
+    let since = micros(since);
+    let mut newer: Vec<Tail> = here.into_iter().filter(|tail| tail.id >= since).collect();
+    let ids: Vec<u64> = newer.iter().map(|tail| tail.id).collect();
+    newer.sort_by_key(|tail| tail.line.at);
+    newer.iter_mut().zip(ids).for_each(|(tail, id)| tail.id = id);
+    newer
+}
+
+fn micros(at: Timestamp) -> u64 {
+    u64::try_from(at.0).unwrap_or(0).saturating_mul(1_000)
+}
+
+/// Stored lines with those that are in memory behind them: in the order of time, those left out that are in memory
+/// already, each with a number below all that follow.
+pub(super) fn behind(mut stored: Vec<Stored>, here: Vec<Tail>) -> Vec<Tail> {
+    let (mut said, mut exactly) = (Said::of(here.iter()), Exactly::of(here.iter().map(|tail| &tail.line)));
+    // The driver reads a line later than the launcher: what it read before all that is here of a type is none of that.
+    let mut oldest: HashMap<String, Timestamp> = HashMap::new();
+    for Tail { line, .. } in &here {
+        let of_type = oldest.entry(type_of(&line.process).to_owned());
+        of_type.and_modify(|at| *at = line.at.min(*at)).or_insert(line.at);
+    }
+    let is_older = |line: &LogLine| oldest.get(type_of(&line.process)).is_none_or(|oldest| line.at < *oldest);
+    stored.sort_by_key(Stored::at_us);
+    stored.dedup_by(|a, b| matches!((a, b), (Stored::Numbered(a), Stored::Numbered(b)) if a == b));
+    stored.retain(|line| match line {
+        Stored::Numbered(tail) => !exactly.take(&tail.line),
+        Stored::OfDyno(line) => is_older(line) || !(said.take(line) || said.take_unnamed(line)),
+    });
     let mut next = here.first().map_or(u64::MAX, |tail| tail.id);
     let mut tails: Vec<Tail> = Vec::with_capacity(stored.len());
     for line in stored.into_iter().rev() {
@@ -181,6 +285,7 @@ pub(super) fn before(mut stored: Vec<Stored>, here: &[Tail]) -> Vec<Tail> {
         tails.push(Tail { id: next, line });
     }
     tails.reverse();
+    tails.extend(here);
     tails
 }
 
@@ -269,30 +374,93 @@ mod tests {
         LogLine { at: Timestamp(at_ms), source: LogSource::App, process: process.into(), message: message.into() }
     }
 
+    fn tail(id: u64, at_ms: i64, process: &str, message: &str) -> Tail {
+        Tail { id, line: line(at_ms, process, message) }
+    }
+
+    fn texts(tails: &[Tail]) -> Vec<(u64, &str)> {
+        tails.iter().map(|tail| (tail.id, tail.line.message.as_str())).collect()
+    }
+
     #[test]
     fn stored_lines_stand_before_those_in_memory() {
-        let numbered = |id, message: &str| Tail { id, line: line(1, "api", message) };
-        let here = [
-            Tail { id: 9_000_000, line: line(8_990, "web.1", "tick") },
-            Tail { id: 9_000_001, line: line(8_995, "web.1", "tick") },
+        let numbered = |id, message: &str| Stored::Numbered(tail(id, 1, "api", message));
+        let here = vec![
+            tail(9_000_000, 8_990, "web.1", "tick"),
+            tail(9_000_001, 8_995, "web.1", "tick"),
+            tail(9_000_002, 1, "api", "here"),
         ];
         let stored = vec![
-            Stored::Numbered(numbered(5_000_500, "deploy")),
+            numbered(5_000_500, "deploy"),
             Stored::OfDyno(line(5_000, "web.1", "up")),
             Stored::OfDyno(line(5_001, "web.1", "ready")),
+            Stored::OfDyno(line(8_980, "web.1", "tick")),
             Stored::OfDyno(line(8_991, "web.1", "tick")),
             Stored::OfDyno(line(8_996, "web.1", "tick")),
             Stored::OfDyno(line(8_997, "web.1", "tick")),
-            Stored::Numbered(numbered(5_000_500, "deploy")),
-            Stored::Numbered(numbered(9_000_001, "here")),
+            numbered(5_000_500, "deploy"),
+            numbered(5_000_500, "of another server in the same millisecond"),
+            numbered(9_000_002, "here"),
         ];
-        let tails = before(stored, &here);
-        let seen: Vec<_> = tails.iter().map(|tail| (tail.id, tail.line.message.as_str())).collect();
         assert_eq!(
-            seen,
-            [(5_000_499, "up"), (5_000_500, "deploy"), (5_001_999, "ready"), (8_997_999, "tick")],
+            texts(&behind(stored, here)),
+            [
+                (5_000_498, "up"),
+                (5_000_499, "deploy"),
+                (5_000_500, "of another server in the same millisecond"),
+                (5_001_999, "ready"),
+                (8_980_999, "tick"),
+                (8_997_999, "tick"),
+                (9_000_000, "tick"),
+                (9_000_001, "tick"),
+                (9_000_002, "here")
+            ],
             "what is in memory is not there twice, and the platform keeps its numbers"
         );
+    }
+
+    #[test]
+    fn a_line_of_a_one_off_dyno_is_known_under_its_name() {
+        let unnamed = fallback_name("run", "a task");
+        let here = vec![tail(9_000_000, 8_990, "run.1234", "said"), tail(9_000_001, 8_990, "web.1", "said")];
+        let stored = vec![
+            Stored::OfDyno(line(8_993, &unnamed, "said")),
+            Stored::OfDyno(line(8_994, &unnamed, "and more")),
+            Stored::OfDyno(line(8_995, "web.2", "said")),
+        ];
+        let told = behind(stored, here);
+        let texts: Vec<_> = told.iter().map(|tail| (tail.line.process.as_str(), tail.line.message.as_str())).collect();
+        assert_eq!(texts, [(unnamed.as_str(), "and more"), ("web.2", "said"), ("run.1234", "said"), ("web.1", "said")]);
+    }
+
+    #[test]
+    fn what_came_lately_is_put_in_the_order_of_time() {
+        let here = vec![
+            tail(1_000_000, 1_000, "web.1", "long ago"),
+            tail(9_000_000, 8_995, "web.1", "second"),
+            tail(9_000_007, 8_990, "web.2", "first"),
+            tail(9_000_009, 2_000, "api", "came late"),
+        ];
+        let newer = newer(here, Timestamp(9_000));
+        assert_eq!(texts(&newer), [(9_000_000, "came late"), (9_000_007, "first"), (9_000_009, "second")]);
+    }
+
+    #[test]
+    fn lines_of_another_server_are_known_as_they_are_or_as_they_were_stored() {
+        let here = [
+            tail(1, 1_000, "web.1", "tick"),
+            tail(2, 2_003, "web.1", "tick"),
+            tail(3, 2_500, "api", "Deploy"),
+            tail(4, 2_600, "web.2", "tick"),
+        ];
+        let shown = vec![
+            line(1_000, "web.1", "tick"),
+            line(2_000, "web.1", "tick"),
+            line(2_500, "api", "Deploy"),
+            line(3_000, "web.1", "tick"),
+            line(3_000, "web.1", "new"),
+        ];
+        assert_eq!(unknown(shown, &here), [line(3_000, "web.1", "tick"), line(3_000, "web.1", "new")]);
     }
 
     #[test]

@@ -130,7 +130,7 @@ fn target(call: Call) -> String {
 
 fn is_read(call: Call) -> bool {
     let begins = |word: &&str| call.operation().starts_with(word);
-    ["Describe", "List", "Get", "BatchGet", "BatchCheck"].iter().any(|word| begins(word))
+    ["Describe", "List", "Get", "BatchGet", "BatchCheck"].iter().any(begins)
         // It takes nothing that a write makes.
         && call != Call::GetAuthorizationToken
 }

@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_aws::ledger::{Change, Key, Slot};
-use paas_aws::sizes::Architecture;
 use paas_aws::{
     AlbIngress, AwsSecrets, DynoNotes, EcsOptions, EcsRuntime, Events, ImageNames, Ledger, MemoryLedger, MemoryNotes,
     Timing,
 };
 use paas_domain::{
-    AppId, ConfigId, ConfigVars, Digest, DynoId, DynoKind, DynoName, DynoSize, Generation, InstallId, ProcessType,
-    Quantity, ReleaseVersion,
+    AppId, Capacity, ConfigId, ConfigVars, Digest, DynoId, DynoKind, DynoName, DynoSize, Generation, InstallId,
+    ProcessType, Quantity, ReleaseVersion,
 };
-use paas_link::{Claim, LinkAdmission as _};
+use paas_link::{Claim, DynoLinks, LinkAdmission as _};
 use paas_ports::fake::{FakeLogStore, FakeLogWorld};
 use paas_ports::{
-    Attachment, ImageRef, Ingress as _, OneOffSpec, PortError, Progress, Route, Runtime as _, ServiceSpec,
+    Attachment, Duplex, ImageRef, Ingress as _, OneOffSpec, PortError, Progress, Route, Runtime as _, ServiceSpec,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -39,6 +38,10 @@ pub(crate) struct World {
     pub(crate) memory: Arc<Memory>,
     /// How long the server is busy with other things before it reads its queue again.
     pub(crate) events_every: Duration,
+    /// The apps' logs.
+    pub(crate) logs: Arc<FakeLogWorld>,
+    /// Whether there are links, to which no dyno ever comes.
+    pub(crate) links: bool,
 }
 
 /// The rows. Each write is a point of its own.
@@ -52,7 +55,8 @@ impl World {
     pub(crate) fn new(account: Account) -> Self {
         let (ledger, notes) = (MemoryLedger::default(), MemoryNotes::default());
         let memory = Arc::new(Memory { account: account.clone(), ledger, notes });
-        Self { account, install: InstallId::random(), memory, events_every: Duration::ZERO }
+        let (install, logs) = (InstallId::random(), Arc::default());
+        Self { account, install, memory, events_every: Duration::ZERO, logs, links: false }
     }
 
     /// A server that has just been started. With `balancers`, web dynos are placed as the ingress driver does it.
@@ -67,12 +71,11 @@ impl World {
                 secrets: Arc::new(AwsSecrets::new(aws.clone())),
                 ledger: Arc::clone(&self.memory) as _,
                 notes: Arc::clone(&self.memory) as _,
-                logs: Arc::new(FakeLogStore(Arc::<FakeLogWorld>::default())),
-                links: None,
+                logs: Arc::new(FakeLogStore(Arc::clone(&self.logs))),
+                links: self.links.then(|| Arc::new(NoLinks) as _),
                 link: None,
                 clock: Arc::new(self.account.lock().ecs.clock),
                 on_change: Arc::new(move |app| wake.of(app).notify_one()),
-                architecture: Architecture::default(),
                 timing: Timing::default(),
             },
         );
@@ -134,6 +137,8 @@ pub(crate) struct Wish {
     /// Types that are not wanted any more, until they are gone.
     pub(crate) gone: Vec<ProcessType>,
     pub(crate) restart: i64,
+    /// What services take their dynos from.
+    pub(crate) capacity: Capacity,
     /// One-off dynos that were asked for.
     pub(crate) once: Vec<(DynoId, OneOffSpec)>,
 }
@@ -148,6 +153,7 @@ impl Wish {
             config: ConfigId::new(),
             types: BTreeMap::from([(ProcessType::web(), 1)]),
             gone: Vec::new(),
+            capacity: Capacity::default(),
             restart: 0,
             once: Vec::new(),
         }
@@ -199,7 +205,12 @@ impl Wish {
         vars
     }
 
-    fn service(&self, process_type: &ProcessType, quantity: u16, attachment: Option<Attachment>) -> ServiceSpec {
+    pub(crate) fn service(
+        &self,
+        process_type: &ProcessType,
+        quantity: u16,
+        attachment: Option<Attachment>,
+    ) -> ServiceSpec {
         ServiceSpec {
             app: self.app.clone(),
             process_type: process_type.clone(),
@@ -210,6 +221,8 @@ impl Wish {
             config: self.vars(),
             config_id: self.config.clone(),
             size: DynoSize::default(),
+            architecture: paas_domain::Architecture::default(),
+            capacity: self.capacity,
             quantity: Quantity::new(quantity).expect("a quantity"),
             attachment,
             restart: self.restart,
@@ -217,7 +230,7 @@ impl Wish {
         }
     }
 
-    fn one_off(&self, number: usize, own_config: bool) -> OneOffSpec {
+    pub(crate) fn one_off(&self, number: usize, own_config: bool) -> OneOffSpec {
         let slot = u32::try_from(number).expect("few") + 1;
         OneOffSpec {
             app: self.app.clone(),
@@ -229,8 +242,11 @@ impl Wish {
             config: self.vars(),
             config_id: (!own_config).then(|| self.config.clone()),
             size: DynoSize::default(),
+            architecture: paas_domain::Architecture::default(),
+            capacity: paas_domain::Capacity::default(),
             attach: false,
             tty: false,
+            link: None,
         }
     }
 }
@@ -252,7 +268,9 @@ impl Server {
             let attachment = attachment.clone().filter(|_| process_type.is_web());
             match self.runtime.ensure(&wish.service(process_type, *quantity, attachment)).await? {
                 Progress::Settled => {}
-                Progress::Serving { look_again } | Progress::Moving { look_again } => sooner(look_again),
+                Progress::Serving { look_again }
+                | Progress::Moving { look_again }
+                | Progress::HeldUp { look_again, .. } => sooner(look_again),
                 Progress::Failed { reason } => panic!("nothing fails here: {reason:?}"),
             }
         }
@@ -287,6 +305,7 @@ impl Server {
             attachment: attachment.clone(),
             released: true,
             maintenance: false,
+            session_affinity: false,
         };
         ingress.publish(&route).await?;
         Ok(attachment)
@@ -359,6 +378,25 @@ async fn launchers(account: Account, runtime: EcsRuntime) {
         }
         ran.await;
     }
+}
+
+/// Links to which no dyno ever comes.
+struct NoLinks;
+
+#[async_trait]
+impl DynoLinks for NoLinks {
+    async fn attach(&self, _: &DynoId) -> Result<Duplex, PortError> {
+        Err(PortError::transient("attaching to a dyno", "its task has not linked yet"))
+    }
+    async fn exit_code(&self, _: &DynoId) -> Option<u8> {
+        None
+    }
+    async fn stop(&self, _: &DynoId) -> bool {
+        false
+    }
+    async fn hang_up(&self, _: &DynoId) {}
+    async fn over(&self, _: &DynoId) {}
+    async fn forget(&self, _: &DynoId) {}
 }
 
 struct Images;

@@ -31,6 +31,14 @@ pub(crate) struct State {
     tokens: HashMap<String, (Value, String)>,
     /// Definitions whose secret was gone when a task of theirs started.
     pub(crate) without_secret: Vec<String>,
+    /// What has no room, with AWS's words for it: `FARGATE`, `FARGATE_SPOT`.
+    full: BTreeMap<&'static str, &'static str>,
+    /// Whether the server's policy lacks `ecs:RunTask`.
+    pub(crate) denied: bool,
+    /// Why no task that is made comes to run, if so.
+    pub(crate) broken: &'static str,
+    /// Whether what the scheduler says is lost on its way to the queue.
+    pub(crate) quiet: bool,
 }
 
 /// Something that describing and listing may show as it was a moment ago.
@@ -84,7 +92,58 @@ pub(crate) struct Service {
     pub(crate) status: &'static str,
     pub(crate) desired: usize,
     pub(crate) deployments: Vec<Deployment>,
-    tags: Value,
+    pub(crate) tags: Value,
+    /// What it takes its tasks from: `FARGATE`, …
+    pub(crate) strategy: Vec<String>,
+    /// What its scheduler says, the newest first, with the time in seconds.
+    events: Vec<(f64, String)>,
+}
+
+/// The providers that a request names.
+fn strategy(words: &Value) -> Option<Vec<String>> {
+    let items = words["capacityProviderStrategy"].as_array()?.iter();
+    Some(items.filter_map(|item| item["capacityProvider"].as_str()).map(str::to_owned).collect())
+}
+
+impl Account {
+    /// Takes the room of `FARGATE` or `FARGATE_SPOT` away with these words of AWS's, or gives it back.
+    pub(crate) fn set_room(&self, provider: &'static str, refusal: Option<&'static str>) {
+        let mut state = self.lock();
+        state.ecs.full.remove(provider);
+        state.ecs.full.extend(refusal.map(|words| (provider, words)));
+        let active = state.ecs.services.iter().filter(|(_, service)| service.now.status == "ACTIVE");
+        let names: Vec<String> = active.map(|(name, _)| name.clone()).collect();
+        drop(state);
+        for name in names {
+            roll(self, &name);
+        }
+    }
+
+    /// Somebody else's service, of this name, without our tags.
+    pub(crate) fn plant_service(&self, name: &str) {
+        let deployment = Deployment {
+            id: "ecs-svc/other".to_owned(),
+            definition: "arn:other".to_owned(),
+            completed: true,
+            primary: true,
+        };
+        let service = Service {
+            status: "ACTIVE",
+            desired: 0,
+            deployments: vec![deployment],
+            tags: json!([{"key": "owner", "value": "somebody else"}]),
+            strategy: Vec::new(),
+            events: Vec::new(),
+        };
+        self.lock().ecs.services.insert(name.to_owned(), Shown::new(service, Duration::ZERO));
+    }
+
+    /// Somebody else's definition of this family; its ARN.
+    pub(crate) fn plant_definition(&self, family: &str) -> String {
+        let asked = json!({"family": family, "containerDefinitions": [{"name": "x"}]});
+        let made = register(self, &asked).expect("registered");
+        made["taskDefinition"]["taskDefinitionArn"].as_str().expect("an ARN").to_owned()
+    }
 }
 
 #[derive(Clone)]
@@ -191,7 +250,14 @@ fn create(account: &Account, name: &str, words: &Value) -> Answered {
     let id = format!("ecs-svc/{}", state.number());
     let deployment = Deployment { id, definition, completed: false, primary: true };
     let desired = count(words);
-    let service = Service { status: "ACTIVE", desired, deployments: vec![deployment], tags: words["tags"].clone() };
+    let service = Service {
+        status: "ACTIVE",
+        desired,
+        deployments: vec![deployment],
+        tags: words["tags"].clone(),
+        strategy: strategy(words).unwrap_or_default(),
+        events: Vec::new(),
+    };
     let shown = service.shown(name, (0, 0));
     state.ecs.services.insert(name.to_owned(), Shown::new(service, account.pace.stale));
     drop(state);
@@ -219,6 +285,9 @@ fn update(account: &Account, name: &str, words: &Value) -> Answered {
     }
     let service = service.change(account.pace.stale);
     service.desired = count(words);
+    if let Some(strategy) = strategy(words) {
+        service.strategy = strategy;
+    }
     let primary = service.deployments.iter().find(|d| d.primary).map(|d| d.definition.clone()).unwrap_or_default();
     let definition = asked.map_or_else(|| primary.clone(), str::to_owned);
     if definition != primary || words["forceNewDeployment"] == true {
@@ -255,7 +324,10 @@ impl Service {
             })
         };
         let deployments: Vec<Value> = self.deployments.iter().map(deployment).collect();
+        let strategy = self.strategy.iter().map(|name| json!({"capacityProvider": name, "weight": 1, "base": 0}));
+        let events = self.events.iter().map(|(at, said)| json!({"id": "e", "createdAt": at, "message": said}));
         json!({
+            "capacityProviderStrategy": strategy.collect::<Vec<_>>(), "events": events.collect::<Vec<_>>(),
             "serviceName": name, "serviceArn": format!("{ARN}:service/c/{name}"), "status": self.status,
             "desiredCount": self.desired, "runningCount": running, "pendingCount": pending,
             "deployments": deployments,
@@ -317,6 +389,7 @@ fn roll(account: &Account, name: &str) {
         }
         (service.desired.saturating_sub(new.len()), over, primary)
     };
+    let missing = if missing > 0 && refuses(account, name) { 0 } else { missing };
     for _ in 0..missing {
         start(account, primary.definition.clone(), &primary.id, Some(name));
     }
@@ -324,6 +397,39 @@ fn roll(account: &Account, name: &str) {
         stop(account, &arn, "ServiceSchedulerInitiated");
     }
     rest(account, name);
+}
+
+/// Whether there is no room for more tasks of a service; the service's list of events and the bus say so, once, and the
+/// list that there is again.
+fn refuses(account: &Account, name: &str) -> bool {
+    let mut state = account.lock();
+    let ecs = &mut state.ecs;
+    let at = Instant::now();
+    let at = ecs.clock.at(at).0 as f64 / 1000.0;
+    let service = &mut ecs.services.get_mut(name).expect("a service").now;
+    let asked = if service.strategy.is_empty() { vec!["FARGATE".to_owned()] } else { service.strategy.clone() };
+    let refusal = asked.iter().find_map(|provider| Some((provider.clone(), *ecs.full.get(provider.as_str())?)));
+    let said = service.events.first().is_some_and(|(_, said)| said.contains("unable to place"));
+    let Some((provider, words)) = refusal else {
+        service.events.insert(0, (at, format!("(service {name}) has started 1 tasks: (task x).")));
+        return false;
+    };
+    if !said {
+        service.events.insert(0, (at, format!("(service {name}) was unable to place a task. Reason: {words}")));
+        let quiet = ecs.quiet;
+        drop(state);
+        let detail = json!({
+            "eventType": "ERROR", "eventName": "SERVICE_TASK_PLACEMENT_FAILURE", "reason": "RESOURCE:FARGATE",
+            "capacityProviderArns": [format!("{ARN}:capacity-provider/{provider}")],
+        });
+        let event = json!({
+            "detail-type": "ECS Service Action", "resources": [format!("{ARN}:service/c/{name}")], "detail": detail,
+        });
+        if !quiet {
+            tell(account, event);
+        }
+    }
+    true
 }
 
 /// Ends a deployment that has come to rest, and a service that has drained.

@@ -7,6 +7,9 @@ mod crash_points;
 mod drive;
 mod ecs;
 mod others;
+mod records;
 mod redeploy;
+mod refusals;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;

@@ -14,8 +14,10 @@ const HIDDEN: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// ARNs of secrets by name.
-    pub(crate) secrets: BTreeMap<String, String>,
+    /// ARNs and tags of secrets by name.
+    pub(crate) secrets: BTreeMap<String, (String, Value)>,
+    /// Where the aliases of the zone lead, by name.
+    pub(crate) records: BTreeMap<String, String>,
     /// Messages by receipt, and from when on they are shown.
     queue: BTreeMap<u64, (String, Instant)>,
 }
@@ -67,17 +69,54 @@ pub(crate) fn answer(account: &Account, service: &str, operation: &str, words: &
     match service {
         "secretsmanager" => secrets(account, operation, words),
         "elasticloadbalancing" => (200, balancers(account, operation)),
-        "route53" => {
-            let change = "<Id>1</Id><Status>INSYNC</Status><SubmittedAt>2026-11-23T10:00:00Z</SubmittedAt>";
-            (
-                200,
-                format!(
-                    "<ChangeResourceRecordSetsResponse><ChangeInfo>{change}</ChangeInfo></ChangeResourceRecordSetsResponse>"
-                ),
-            )
-        }
+        "route53" if operation == "ListResourceRecordSets" => (200, listed(account)),
+        "route53" => changed(account, words.as_str().unwrap_or_default()),
         other => refusal("UnknownOperationException", other),
     }
+}
+
+/// All or none of a batch is done: CREATE only where there is none, DELETE only what is told as it is.
+fn changed(account: &Account, batch: &str) -> Answer {
+    let mut state = account.lock();
+    let mut next = state.others.records.clone();
+    for change in batch.split("<Change>").skip(1) {
+        let value = |tag: &str| {
+            let found = change.split_once(&format!("<{tag}>")).and_then(|(_, rest)| rest.split_once('<'));
+            found.map_or("", |(text, _)| text).to_owned()
+        };
+        let (name, target) = (value("Name"), value("DNSName"));
+        let possible = match value("Action").as_str() {
+            "CREATE" => next.insert(name, target).is_none(),
+            "UPSERT" => {
+                next.insert(name, target);
+                true
+            }
+            _ => next.remove(&name).is_some_and(|there| there == target),
+        };
+        if !possible {
+            let error = "<Code>InvalidChangeBatch</Code><Message>it already exists, or does not</Message>";
+            return (400, format!("<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>"));
+        }
+    }
+    state.others.records = next;
+    let change = "<Id>1</Id><Status>INSYNC</Status><SubmittedAt>2026-11-23T10:00:00Z</SubmittedAt>";
+    let answer = format!("<ChangeInfo>{change}</ChangeInfo>");
+    (200, format!("<ChangeResourceRecordSetsResponse>{answer}</ChangeResourceRecordSetsResponse>"))
+}
+
+fn listed(account: &Account) -> String {
+    let set = |(name, target): (&String, &String)| {
+        let alias = format!("<HostedZoneId>Z1</HostedZoneId><DNSName>{target}.</DNSName>");
+        format!(
+            "<ResourceRecordSet><Name>{name}.</Name><Type>A</Type><AliasTarget>{alias}\
+             <EvaluateTargetHealth>false</EvaluateTargetHealth></AliasTarget></ResourceRecordSet>"
+        )
+    };
+    let sets: String = account.lock().others.records.iter().map(set).collect();
+    format!(
+        "<ListResourceRecordSetsResponse><ResourceRecordSets>{sets}</ResourceRecordSets>\
+         <IsTruncated>false</IsTruncated><MaxItems>300</MaxItems></ListResourceRecordSetsResponse>"
+    )
 }
 
 fn secrets(account: &Account, operation: &str, words: &Value) -> Answer {
@@ -91,21 +130,23 @@ fn secrets(account: &Account, operation: &str, words: &Value) -> Answer {
         "CreateSecret" => {
             let suffix = state.number();
             let arn = format!("arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}-{suffix:06}");
-            state.others.secrets.insert(name.clone(), arn.clone());
+            state.others.secrets.insert(name.clone(), (arn.clone(), words["Tags"].clone()));
             json!({"ARN": arn, "Name": name})
         }
         "DescribeSecret" => match state.others.secrets.get(&name) {
-            Some(arn) => json!({"ARN": arn, "Name": name}),
+            Some((arn, tags)) => json!({"ARN": arn, "Name": name, "Tags": tags}),
             None => return missing(),
         },
         "DeleteSecret" => match state.others.secrets.remove(&name) {
-            Some(arn) => json!({"ARN": arn, "Name": name}),
+            Some((arn, _)) => json!({"ARN": arn, "Name": name}),
             None => return missing(),
         },
         "ListSecrets" => {
             let prefix = words["Filters"][0]["Values"][0].as_str().unwrap_or_default();
             let found = state.others.secrets.iter().filter(|(name, _)| name.starts_with(prefix));
-            let found: Vec<Value> = found.map(|(name, arn)| json!({"ARN": arn, "Name": name})).collect();
+            let shown =
+                |(name, (arn, tags)): (&String, &(String, Value))| json!({"ARN": arn, "Name": name, "Tags": tags});
+            let found: Vec<Value> = found.map(shown).collect();
             json!({"SecretList": found})
         }
         other => return refusal("UnknownOperationException", other),

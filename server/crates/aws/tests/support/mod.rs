@@ -74,6 +74,21 @@ pub async fn make_bucket(aws: &Aws) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// Tells the rig what else is so on its account (`tests/aws-rig/state.py`).
+pub async fn put_state(path: &str, what: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let rig = std::env::var("PAAS_TEST_AWS_STATE").expect("not run: no AWS rig (PAAS_TEST_AWS_STATE is not set)");
+    let rig = rig.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = tokio::net::TcpStream::connect(rig).await.expect("not run: no AWS rig");
+    let length = what.len();
+    let request =
+        format!("PUT {path} HTTP/1.1\r\nHost: {rig}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{what}");
+    stream.write_all(request.as_bytes()).await.expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.contains(" 200 "), "{answer}");
+}
+
 /// The engine that the emulator starts containers with.
 ///
 /// # Panics

@@ -71,6 +71,7 @@ fn stands(progress: &Progress) -> &'static str {
         Progress::Settled => "settled",
         Progress::Serving { .. } => "serving",
         Progress::Moving { .. } => "moving",
+        Progress::HeldUp { .. } => "held up",
         Progress::Failed { .. } => "failed",
     }
 }

@@ -209,6 +209,11 @@ impl Runtime for DockerRuntime {
         self.inner.attach(dyno).await
     }
 
+    async fn hang_up(&self, dyno: &DynoId) -> Result<(), PortError> {
+        check("Runtime::hang_up");
+        self.inner.hang_up(dyno).await
+    }
+
     async fn stop(&self, dyno: &DynoId) -> Result<(), PortError> {
         check("Runtime::stop");
         self.inner.stop(dyno).await
@@ -321,5 +326,17 @@ impl Inner {
             Ok(Err(e)) => tracing::warn!(%app, error = %e, "cannot store a line of the platform"),
             Err(_) => tracing::warn!(%app, "storing a line of the platform takes too long"),
         }
+    }
+}
+
+#[cfg(test)]
+mod timing_tests {
+    use super::*;
+
+    /// What Heroku documents and apps are written for: R10 after 60 s, SIGKILL 30 s after SIGTERM.
+    #[test]
+    fn times_are_herokus() {
+        let Timing { boot_timeout, stop_grace, drain_timeout, .. } = Timing::default();
+        assert_eq!([boot_timeout, stop_grace, drain_timeout].map(|time| time.as_secs()), [60, 30, 30]);
     }
 }

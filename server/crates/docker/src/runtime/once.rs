@@ -85,6 +85,15 @@ impl Inner {
         }
     }
 
+    pub(crate) async fn hang_up(&self, id: &DynoId) -> Result<(), PortError> {
+        match self.find(id).await? {
+            Some(found) if found.stage == Stage::Running && !found.tag.is_service() => {
+                self.signal(&found.container, "SIGHUP").await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Ends a dyno that was never started: it never will be.
     pub(crate) async fn cancel(self: &Arc<Self>, dyno: &Arc<Dyno>) -> Result<(), PortError> {
         let _turn = self.once.turn(&dyno.tag.dyno).await;

@@ -81,7 +81,6 @@ async fn what_does_not_fit_is_refused_before_anyone_is_asked() {
         Hello { app: AppId::new().to_string(), ..good.clone() },
         Hello { app: "../etc".to_owned(), ..good.clone() },
         Hello { token: String::new(), ..good.clone() },
-        Hello { task: String::new(), ..good.clone() },
         Hello { task: "a\nb".to_owned(), ..good.clone() },
         Hello { process_type: "no/type".to_owned(), ..good.clone() },
         Hello { dyno: "x".to_owned(), ..good.clone() },
@@ -89,6 +88,8 @@ async fn what_does_not_fit_is_refused_before_anyone_is_asked() {
     ] {
         assert_eq!(refusal(bad.clone()).await, Some(Refusal::Unknown), "{bad:?}");
     }
+    // One that has not been told its task yet asks again soon.
+    assert_eq!(refusal(Hello { task: String::new(), ..good.clone() }).await, Some(Refusal::NotNow));
     assert_eq!(hub.inner.book().all_links, 0);
 }
 

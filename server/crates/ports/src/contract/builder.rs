@@ -76,6 +76,7 @@ macro_rules! builder_contract {
                 announced_processes_are_handed_on,
                 a_failed_build_cannot_be_exported,
                 tidying_and_removing_leave_nothing,
+                whoever_has_anything_is_listed,
             ]
         );
     };
@@ -241,12 +242,13 @@ pub async fn announced_processes_are_handed_on(bench: &impl BuilderBench) {
     assert_eq!(image.default_processes.get(&ProcessType::web()).map(String::as_str), Some("serve --now"));
 }
 
-/// There is no image of a build that failed, or of one that never was.
+/// There is no image of a build that failed, or of one that never was: that one can be built.
 pub async fn a_failed_build_cannot_be_exported(bench: &impl BuilderBench) {
     let app = AppId::new();
     let failing = spec(bench, &app, &Story::Fails(1));
     let (sender, _receiver) = mpsc::channel(16);
-    assert!(bench.builder().export(&failing, sender.clone()).await.is_err());
+    let never_was = bench.builder().export(&failing, sender.clone()).await;
+    assert!(matches!(never_was, Err(PortError::NotFound(_))), "{never_was:?}");
     build(&bench.builder(), &failing).await;
     assert!(bench.builder().export(&failing, sender).await.is_err());
     assert!(bench.registry().list(&app).await.expect("a list").is_empty());
@@ -269,4 +271,34 @@ pub async fn tidying_and_removing_leave_nothing(bench: &impl BuilderBench) {
     builder.remove_app(&app).await.expect("removed");
     builder.remove_app(&app).await.expect("removed again");
     assert_eq!(bench.leftovers(&app).await, Vec::<String>::new());
+}
+
+/// Apps that the builder keeps something for are found without knowing them: while a build runs, when it has ended,
+/// and for their layers; not once they are removed.
+pub async fn whoever_has_anything_is_listed(bench: &impl BuilderBench) {
+    let (builder, building, built) = (bench.builder(), AppId::new(), AppId::new());
+    let listed = async |app: &AppId| {
+        let apps = bench.restarted().await.apps().await.expect("a list");
+        apps.into_iter().filter(|there| there == app).count()
+    };
+    assert_eq!((listed(&building).await, listed(&built).await), (0, 0));
+    let running = spec(bench, &building, &Story::NeverEnds);
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(4);
+    let of_first = running.clone();
+    let first = {
+        let builder = Arc::clone(&builder);
+        tokio::spawn(async move { builder.build(&of_first, sender).await })
+    };
+    receiver.recv().await.expect("output");
+    let spec = spec(bench, &built, &Story::Says("listed".into()));
+    assert_eq!(build(&builder, &spec).await.0, BuildVerdict::Succeeded);
+    gather(|output| builder.export(&spec, output)).await;
+    assert_eq!((listed(&building).await, listed(&built).await), (1, 1));
+    builder.tidy(&built, &spec.build).await.expect("tidied");
+    assert_eq!(listed(&built).await, 1, "its layers are kept");
+    first.abort();
+    for app in [&building, &built] {
+        builder.remove_app(app).await.expect("removed");
+        assert_eq!(listed(app).await, 0);
+    }
 }

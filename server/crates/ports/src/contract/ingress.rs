@@ -1,15 +1,17 @@
 //! What every [`Ingress`] promises, and every [`Pools`] beside it.
 //!
-//! `ingress_contract!` is for every ingress; `pools_contract!` for one whose pools a runtime driver fills.
+//! `ingress_contract!` is for every ingress; `pools_contract!` for one whose pools a runtime driver fills (`pools`).
+
+mod pools;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_domain::{AppId, DynoName, Generation, HostName, ProcessType};
-use tokio::time::timeout;
 
-use crate::{Attachment, Ingress, Member, MemberState, Pools, PortError, Route, outside};
+use crate::{Attachment, Ingress, Member, Pools, PortError, Route, outside};
+
+pub use self::pools::*;
 
 /// What a client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +52,17 @@ pub trait IngressBench: Send + Sync + Sized + 'static {
     async fn dyno(&self, name: &str) -> Member;
     /// Sends a request for this `Host` and returns what came.
     async fn ask(&self, host: &str) -> Seen;
+    /// The same as a client with these cookies, which keeps what it is told.
+    async fn visit(&self, host: &str, cookies: &mut Option<String>) -> Seen;
     /// Sends a request that its dyno holds on to; returns when the dyno has it.
     async fn hold(&self, host: &str) -> Box<dyn Held>;
     /// Whether a closing dot in `Host` is nothing: AWS's balancers match what was sent.
     fn strips_a_closing_dot(&self) -> bool {
         true
+    }
+    /// Hosts that no app can have here.
+    fn impossible(&self) -> Vec<HostName> {
+        Vec::new()
     }
     /// Removes what the promises left.
     async fn finish(&self);
@@ -84,39 +92,15 @@ macro_rules! ingress_contract {
                 removing_twice_leaves_nothing,
                 every_app_with_a_route_or_a_pool_is_listed,
                 routes_survive_a_restart_of_the_server,
+                a_client_keeps_its_dyno_where_the_app_wishes_so,
                 a_pool_that_is_not_the_apps_is_refused,
+                a_look_at_hosts_promises_and_changes_nothing,
+                a_host_that_nobody_can_have_is_refused_by_both,
                 no_route_is_touched_in_a_transaction,
             ]
         );
     };
 }
-
-/// Every promise of pools, as tests for one bench.
-#[macro_export]
-macro_rules! pools_contract {
-    ($bench:ty) => {
-        $crate::contract_tests!(
-            ingress,
-            IngressBench,
-            $bench,
-            [
-                only_members_that_are_up_get_requests,
-                requests_spread_over_members,
-                a_draining_member_finishes_what_it_has,
-                a_member_that_left_finishes_what_it_has,
-                requests_wait_for_a_starting_member,
-                requests_wait_while_no_member_is_known,
-                crashed_members_alone_are_a_crashed_app,
-                nothing_wanted_is_no_web_dynos,
-                pools_never_meet,
-                a_pool_that_is_not_there_cannot_be_set,
-            ]
-        );
-    };
-}
-
-const SOON: Duration = Duration::from_millis(300);
-const LATE: Duration = Duration::from_secs(10);
 
 fn host(text: &str) -> HostName {
     text.parse().expect("a host name")
@@ -135,6 +119,7 @@ fn route(app: &AppId, generation: i64, hosts: &[&str], attachment: &Attachment) 
         attachment: Some(attachment.clone()),
         released: true,
         maintenance: false,
+        session_affinity: false,
     }
 }
 
@@ -152,10 +137,6 @@ async fn serving(bench: &impl IngressBench, slot: u32, host: &str) -> (AppId, At
     let (app, pool) = app_with_dyno(bench, slot).await;
     bench.ingress().publish(&route(&app, 1, &[host], &pool)).await.expect("published");
     (app, pool)
-}
-
-fn member(name: &str, state: MemberState) -> Member {
-    Member { dyno: paas_domain::DynoId::new(), name: name.parse().expect("a dyno name"), address: None, state }
 }
 
 /// A pool is the same whenever it is placed; no two process types share one.
@@ -322,6 +303,30 @@ pub async fn routes_survive_a_restart_of_the_server<B: IngressBench>(bench: &B) 
     assert_eq!(bench.ask("b.example.com").await, served("web.1"));
 }
 
+/// Session affinity: by a cookie, from when it is published until it is published no more.
+pub async fn a_client_keeps_its_dyno_where_the_app_wishes_so<B: IngressBench>(bench: &B) {
+    let (app, pool) = serving(bench, 9, "a.example.com").await;
+    let members = [bench.dyno("web.1").await, bench.dyno("web.2").await, bench.dyno("web.3").await];
+    bench.pools().set(&pool, 3, &members).await.expect("set");
+    let mut cookies = None;
+    bench.visit("a.example.com", &mut cookies).await;
+    assert_eq!(cookies, None, "nobody wished for it");
+    let sticky = Route { session_affinity: true, ..route(&app, 2, &["a.example.com"], &pool) };
+    bench.ingress().publish(&sticky).await.expect("published");
+    let first = bench.visit("a.example.com", &mut cookies).await;
+    assert!(matches!(first, Seen::Served(_)) && cookies.is_some(), "{first:?} {cookies:?}");
+    for _ in 0..12 {
+        assert_eq!(bench.visit("a.example.com", &mut cookies).await, first);
+    }
+    bench.restart().await;
+    bench.ingress().publish(&sticky).await.expect("published");
+    assert_eq!(bench.visit("a.example.com", &mut cookies).await, first);
+    bench.ingress().publish(&route(&app, 3, &["a.example.com"], &pool)).await.expect("published");
+    let mut fresh = None;
+    assert!(matches!(bench.visit("a.example.com", &mut fresh).await, Seen::Served(_)));
+    assert_eq!(fresh, None, "nobody wishes for it any more");
+}
+
 /// An app's hosts lead to its own dynos only.
 pub async fn a_pool_that_is_not_the_apps_is_refused<B: IngressBench>(bench: &B) {
     let (_, pool) = serving(bench, 1, "a.example.com").await;
@@ -334,6 +339,37 @@ pub async fn a_pool_that_is_not_the_apps_is_refused<B: IngressBench>(bench: &B) 
     assert_eq!(bench.ask("b.example.com").await, Seen::NoSuchApp);
 }
 
+/// Asking whether an app could have a host gives it to nobody, whoever has it.
+pub async fn a_look_at_hosts_promises_and_changes_nothing<B: IngressBench>(bench: &B) {
+    serving(bench, 1, "a.example.com").await;
+    let listed = bench.ingress().apps().await.expect("listed");
+    let hosts = ["a.example.com", "b.example.com", "*.example.com", "xn--bcher-kva.example.com"].map(host);
+    for _ in 0..2 {
+        bench.ingress().check_hosts(&AppId::new(), &hosts).await.expect("it could have them");
+    }
+    assert_eq!(bench.ingress().apps().await.expect("listed"), listed);
+    assert_eq!(bench.ask("b.example.com").await, Seen::NoSuchApp);
+    assert_eq!(bench.ask("a.example.com").await, served("web.1"));
+}
+
+/// What cannot be routed is known before it is promised, and whoever publishes it all the same loses nothing.
+pub async fn a_host_that_nobody_can_have_is_refused_by_both<B: IngressBench>(bench: &B) {
+    let (app, pool) = serving(bench, 1, "a.example.com").await;
+    for impossible in bench.impossible() {
+        let hosts = [host("a.example.com"), impossible];
+        for refused in [
+            bench.ingress().check_hosts(&app, &hosts).await,
+            bench.ingress().publish(&Route { hosts: hosts.to_vec(), ..route(&app, 2, &[], &pool) }).await,
+        ] {
+            let Err(PortError::Permanent { cause, .. }) = &refused else { panic!("{hosts:?}: {refused:?}") };
+            assert!(cause.contains(hosts[1].as_str()), "{cause}");
+        }
+        assert_eq!(bench.ask("a.example.com").await, served("web.1"));
+    }
+    bench.ingress().publish(&route(&app, 2, &["a.example.com", "b.example.com"], &pool)).await.expect("published");
+    assert_eq!(bench.ask("b.example.com").await, served("web.1"));
+}
+
 /// Every call asserts that no transaction is open.
 pub async fn no_route_is_touched_in_a_transaction<B: IngressBench>(bench: &B) {
     let (ingress, pools) = (bench.ingress(), bench.pools());
@@ -343,6 +379,11 @@ pub async fn no_route_is_touched_in_a_transaction<B: IngressBench>(bench: &B) {
     refused({
         let (ingress, app) = (ingress.clone(), app.clone());
         async move { drop(ingress.place(&app, &web).await) }
+    })
+    .await;
+    refused({
+        let (ingress, app) = (ingress.clone(), app.clone());
+        async move { drop(ingress.check_hosts(&app, &[]).await) }
     })
     .await;
     refused({
@@ -370,126 +411,4 @@ async fn refused(call: impl Future<Output = ()> + Send + 'static) {
         call.await;
     }));
     assert!(inside.await.is_err_and(|e| e.is_panic()), "a call inside a transaction went through");
-}
-
-/// Starting, draining and crashed members get nothing while another one is up.
-pub async fn only_members_that_are_up_get_requests<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 1, "a.example.com").await;
-    let (up, mut draining) = (bench.dyno("web.2").await, bench.dyno("web.3").await);
-    draining.state = MemberState::Draining;
-    let members = [member("web.1", MemberState::Starting), up, draining, member("web.4", MemberState::Crashed)];
-    bench.pools().set(&pool, 4, &members).await.expect("set");
-    for _ in 0..20 {
-        assert_eq!(bench.ask("a.example.com").await, served("web.2"));
-    }
-}
-
-/// With several members up, each gets some.
-pub async fn requests_spread_over_members<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    let members = [bench.dyno("web.1").await, bench.dyno("web.2").await];
-    bench.pools().set(&pool, 2, &members).await.expect("set");
-    let first = bench.hold("a.example.com").await;
-    let second = bench.hold("a.example.com").await;
-    let mut seen = [first.finish().await, second.finish().await];
-    seen.sort_by_key(|s| format!("{s:?}"));
-    assert_eq!(seen, [served("web.1"), served("web.2")], "two requests at once, two dynos");
-}
-
-/// A draining member answers what it has, is counted until then, and gets nothing more.
-pub async fn a_draining_member_finishes_what_it_has<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    let (mut old, new) = (bench.dyno("web.1").await, bench.dyno("web.2").await);
-    bench.pools().set(&pool, 1, std::slice::from_ref(&old)).await.expect("set");
-    let held = bench.hold("a.example.com").await;
-    assert_eq!(bench.pools().in_flight(&pool, &old.dyno).await.expect("counted"), 1);
-    old.state = MemberState::Draining;
-    bench.pools().set(&pool, 1, &[old.clone(), new.clone()]).await.expect("set");
-    for _ in 0..5 {
-        assert_eq!(bench.ask("a.example.com").await, served("web.2"));
-    }
-    assert_eq!(bench.pools().in_flight(&pool, &old.dyno).await.expect("counted"), 1);
-    assert_eq!(held.finish().await, served("web.1"));
-    none_in_flight(bench, &pool, &old).await;
-    bench.pools().set(&pool, 1, &[new]).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, served("web.2"));
-}
-
-/// A member that is taken off the list at once still answers what it has.
-pub async fn a_member_that_left_finishes_what_it_has<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    let (old, new) = (bench.dyno("web.1").await, bench.dyno("web.2").await);
-    bench.pools().set(&pool, 1, std::slice::from_ref(&old)).await.expect("set");
-    let held = bench.hold("a.example.com").await;
-    bench.pools().set(&pool, 1, &[new]).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, served("web.2"));
-    assert_eq!(bench.pools().in_flight(&pool, &old.dyno).await.expect("counted"), 1);
-    assert_eq!(held.finish().await, served("web.1"));
-    none_in_flight(bench, &pool, &old).await;
-}
-
-async fn none_in_flight(bench: &impl IngressBench, pool: &Attachment, member: &Member) {
-    let drained = async {
-        while bench.pools().in_flight(pool, &member.dyno).await.expect("counted") > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LATE, drained).await.expect("drained soon after the last answer");
-}
-
-/// A request that comes while the only dyno starts is served when it is up.
-pub async fn requests_wait_for_a_starting_member<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    let members = [member("web.1", MemberState::Starting), member("web.2", MemberState::Crashed)];
-    bench.pools().set(&pool, 2, &members).await.expect("set");
-    waits_for_a_dyno(bench, &pool).await;
-}
-
-/// So is one that comes before the runtime has said anything.
-pub async fn requests_wait_while_no_member_is_known<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    bench.pools().set(&pool, 1, &[]).await.expect("set");
-    waits_for_a_dyno(bench, &pool).await;
-}
-
-async fn waits_for_a_dyno(bench: &impl IngressBench, pool: &Attachment) {
-    let mut asked = std::pin::pin!(bench.ask("a.example.com"));
-    assert!(timeout(SOON, asked.as_mut()).await.is_err(), "answered before a dyno was up");
-    let up = bench.dyno("web.1").await;
-    bench.pools().set(pool, 1, &[up]).await.expect("set");
-    assert_eq!(timeout(LATE, asked).await.expect("answered when it is up"), served("web.1"));
-}
-
-/// H10 when every member crashed.
-pub async fn crashed_members_alone_are_a_crashed_app<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    let members = [member("web.1", MemberState::Crashed), member("web.2", MemberState::Crashed)];
-    bench.pools().set(&pool, 2, &members).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, Seen::Crashed);
-}
-
-/// H14 when the app is scaled to zero, from the moment it is asked for.
-pub async fn nothing_wanted_is_no_web_dynos<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 9, "a.example.com").await;
-    bench.pools().set(&pool, 0, &[bench.dyno("web.1").await]).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, Seen::NoWebDynos);
-    bench.pools().set(&pool, 0, &[]).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, Seen::NoWebDynos);
-}
-
-/// One app's dynos never answer for another.
-pub async fn pools_never_meet<B: IngressBench>(bench: &B) {
-    let (_, pool) = serving(bench, 1, "a.example.com").await;
-    serving(bench, 2, "b.example.com").await;
-    bench.pools().set(&pool, 1, &[member("web.1", MemberState::Crashed)]).await.expect("set");
-    assert_eq!(bench.ask("a.example.com").await, Seen::Crashed);
-    assert_eq!(bench.ask("b.example.com").await, served("web.2"));
-}
-
-/// A late word of a runtime does not make a pool.
-pub async fn a_pool_that_is_not_there_cannot_be_set<B: IngressBench>(bench: &B) {
-    let pool = Attachment(format!("{}/web", AppId::new()));
-    assert!(matches!(bench.pools().set(&pool, 1, &[]).await, Err(PortError::NotFound(_))));
-    assert_eq!(bench.pools().in_flight(&pool, &paas_domain::DynoId::new()).await.expect("counted"), 0);
-    assert_eq!(bench.ingress().apps().await.expect("listed"), Vec::new());
 }

@@ -1,15 +1,17 @@
-//! What every [`LogStore`] and [`OutputStore`] promises.
+//! What every [`LogStore`] promises, and every [`OutputStore`] (`outputs`).
+
+mod outputs;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use paas_domain::{AppId, OutputId, Timestamp};
 use tokio::time::timeout;
 
-use crate::{LogLine, LogSource, LogStore, OutputStore, PortError, Tail, TailQuery, outside};
+use crate::{LogLine, LogSource, LogStore, OutputStore, Tail, TailQuery, outside};
+
+pub use self::outputs::*;
 
 /// Makes a driver and the world around it. Each promise gets a new bench.
 pub trait LogBench: Sized + Send {
@@ -32,7 +34,7 @@ macro_rules! log_store_contract {
             filters_by_source_and_process, resumes_after_an_id, lines_and_ids_survive_a_restart, apps_never_meet,
             removed_apps_are_gone_for_good, slow_readers_are_told_what_they_lost, stalled_readers_hold_nobody_up,
             long_lines_are_split, no_line_can_forge_another, appending_together_loses_nothing,
-            no_store_is_touched_in_a_transaction,
+            no_store_is_touched_in_a_transaction, apps_with_lines_are_listed, outputs_are_listed,
             output_comes_in_the_order_of_sections, output_is_followed_until_closed, unknown_output_is_not_found,
             empty_output_can_be_closed, readers_keep_their_place_in_a_rewritten_section, rewritten_sections_hold_only_the_new,
             output_survives_a_restart, closed_output_opens_again, removed_output_is_gone_for_good, outputs_never_meet,
@@ -325,7 +327,7 @@ pub async fn appending_together_loses_nothing(bench: impl LogBench) {
     }
 }
 
-/// Rule 1 of the design is checked at every call.
+/// That no transaction is open is checked at every call.
 pub async fn no_store_is_touched_in_a_transaction(bench: impl LogBench) {
     let (logs, outputs) = (bench.logs(), bench.outputs());
     let append = tokio::spawn(outside::task(async move {
@@ -340,161 +342,21 @@ pub async fn no_store_is_touched_in_a_transaction(bench: impl LogBench) {
     assert!(begin.await.expect_err("refused").is_panic());
 }
 
-async fn whole(outputs: &dyn OutputStore, output: &OutputId) -> String {
-    let all = outputs.follow(output).await.expect("follow").collect::<Vec<_>>();
-    let all = timeout(LATE, all).await.expect("a closed output ends").concat();
-    String::from_utf8(all).expect("text")
-}
-
-async fn write(outputs: &dyn OutputStore, output: &OutputId, section: u8, text: &'static str) {
-    outputs.write(output, section, Bytes::from_static(text.as_bytes())).await.expect("write");
-}
-
-/// Reads exactly as much as `expected` has, and compares.
-async fn reads(reader: &mut BoxStream<'static, Bytes>, expected: &str) {
-    let mut seen = Vec::new();
-    while seen.len() < expected.len() {
-        seen.extend_from_slice(&timeout(LATE, reader.next()).await.expect("in time").expect("goes on"));
+/// Apps with lines are found without knowing them, also after a restart; not once they are removed.
+pub async fn apps_with_lines_are_listed(mut bench: impl LogBench) {
+    let apps = [AppId::new(), AppId::new()];
+    let listed = async |bench: &_, of: &AppId| {
+        let logs = LogBench::logs(bench);
+        logs.apps().await.expect("a list").into_iter().filter(|app| app == of).count()
+    };
+    for app in &apps {
+        assert_eq!(listed(&bench, app).await, 0);
+        bench.logs().append(app, numbered(0, 3)).await.expect("append");
     }
-    assert_eq!(String::from_utf8_lossy(&seen), expected);
-}
-
-/// By number, whatever the numbers are.
-pub async fn output_comes_in_the_order_of_sections(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    for (section, text) in [(0, "zero "), (2, "two "), (200, "two hundred")] {
-        outputs.begin(&id, section).await.expect("begin");
-        write(&*outputs, &id, section, text).await;
-    }
-    outputs.close(&id).await.expect("close");
-    outputs.close(&id).await.expect("close again");
-    assert_eq!(whole(&*outputs, &id).await, "zero two two hundred");
-}
-
-/// Bytes come within 100 ms, the end with `close`.
-pub async fn output_is_followed_until_closed(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.begin(&id, 1).await.expect("begin");
-    let mut reader = outputs.follow(&id).await.expect("follow");
-    let mut best = LATE;
-    for text in ["one", "two", "three"] {
-        let begun = Instant::now();
-        write(&*outputs, &id, 1, text).await;
-        assert_eq!(timeout(LATE, reader.next()).await.expect("in time").expect("goes on"), text);
-        best = best.min(begun.elapsed());
-    }
-    assert!(best < SOON, "read after {best:?}");
-    outputs.begin(&id, 2).await.expect("begin");
-    write(&*outputs, &id, 2, "four").await;
-    reads(&mut reader, "four").await;
-    assert!(timeout(SOON, reader.next()).await.is_err(), "open: more may come");
-    outputs.close(&id).await.expect("close");
-    assert_eq!(timeout(LATE, reader.next()).await.expect("ends"), None);
-    assert_eq!(whole(&*outputs, &id).await, "onetwothreefour");
-}
-
-/// What was never begun is not there.
-pub async fn unknown_output_is_not_found(bench: impl LogBench) {
-    assert!(matches!(bench.outputs().follow(&OutputId::new()).await, Err(PortError::NotFound(_))));
-}
-
-/// A step may end before it said anything.
-pub async fn empty_output_can_be_closed(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.close(&id).await.expect("close");
-    assert_eq!(whole(&*outputs, &id).await, "");
-}
-
-/// A step that runs again does not repeat itself to those who read it the first time.
-pub async fn readers_keep_their_place_in_a_rewritten_section(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.begin(&id, 1).await.expect("begin");
-    write(&*outputs, &id, 1, "fetching\nbuilding\n").await;
-    let mut reader = outputs.follow(&id).await.expect("follow");
-    reads(&mut reader, "fetching\nbuilding\n").await;
-    outputs.begin(&id, 1).await.expect("begin again");
-    write(&*outputs, &id, 1, "fetching\n").await;
-    assert!(timeout(SOON, reader.next()).await.is_err(), "nothing that was seen");
-    write(&*outputs, &id, 1, "building\ndone\n").await;
-    reads(&mut reader, "done\n").await;
-    outputs.begin(&id, 2).await.expect("begin");
-    write(&*outputs, &id, 2, "released\n").await;
-    outputs.close(&id).await.expect("close");
-    reads(&mut reader, "released\n").await;
-    assert_eq!(timeout(LATE, reader.next()).await.expect("ends"), None);
-}
-
-/// Who comes later reads each section once.
-pub async fn rewritten_sections_hold_only_the_new(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.begin(&id, 1).await.expect("begin");
-    write(&*outputs, &id, 1, "a long first try ").await;
-    outputs.begin(&id, 1).await.expect("begin again");
-    write(&*outputs, &id, 1, "short ").await;
-    outputs.begin(&id, 2).await.expect("begin");
-    write(&*outputs, &id, 2, "end").await;
-    outputs.close(&id).await.expect("close");
-    assert_eq!(whole(&*outputs, &id).await, "short end");
-}
-
-/// Bytes, order and the end are there after a kill; an open output goes on.
-pub async fn output_survives_a_restart(mut bench: impl LogBench) {
-    let (closed, open) = (OutputId::new(), OutputId::new());
-    for id in [&closed, &open] {
-        bench.outputs().begin(id, 1).await.expect("begin");
-        write(&*bench.outputs(), id, 1, "before ").await;
-    }
-    bench.outputs().close(&closed).await.expect("close");
     bench.restart().await;
-    let outputs = bench.outputs();
-    assert_eq!(whole(&*outputs, &closed).await, "before ");
-    let mut reader = outputs.follow(&open).await.expect("follow");
-    reads(&mut reader, "before ").await;
-    write(&*outputs, &open, 1, "after").await;
-    reads(&mut reader, "after").await;
-    outputs.close(&open).await.expect("close");
-    assert_eq!(whole(&*outputs, &open).await, "before after");
-}
-
-/// A step that closed an output and runs again may write it again.
-pub async fn closed_output_opens_again(bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.begin(&id, 3).await.expect("begin");
-    outputs.close(&id).await.expect("close");
-    outputs.begin(&id, 3).await.expect("begin again");
-    let mut reader = outputs.follow(&id).await.expect("follow");
-    write(&*outputs, &id, 3, "again").await;
-    reads(&mut reader, "again").await;
-    outputs.close(&id).await.expect("close");
-    assert_eq!(timeout(LATE, reader.next()).await.expect("ends"), None);
-}
-
-/// Removing ends readers, can be repeated, and nothing comes back.
-pub async fn removed_output_is_gone_for_good(mut bench: impl LogBench) {
-    let (outputs, id) = (bench.outputs(), OutputId::new());
-    outputs.begin(&id, 1).await.expect("begin");
-    write(&*outputs, &id, 1, "x").await;
-    let reader = outputs.follow(&id).await.expect("follow");
-    outputs.remove(&id).await.expect("remove");
-    outputs.remove(&id).await.expect("remove again");
-    timeout(LATE, reader.collect::<Vec<_>>()).await.expect("readers end");
-    write(&*outputs, &id, 1, "late").await;
-    outputs.close(&id).await.expect("close what is gone");
-    assert!(matches!(outputs.follow(&id).await, Err(PortError::NotFound(_))));
-    drop(outputs);
-    bench.restart().await;
-    assert!(matches!(bench.outputs().follow(&id).await, Err(PortError::NotFound(_))));
-    bench.outputs().remove(&id).await.expect("remove after a restart");
-}
-
-/// No byte of one output is read in another.
-pub async fn outputs_never_meet(bench: impl LogBench) {
-    let (outputs, one, two) = (bench.outputs(), OutputId::new(), OutputId::new());
-    for (id, text) in [(&one, "one"), (&two, "two")] {
-        outputs.begin(id, 1).await.expect("begin");
-        write(&*outputs, id, 1, text).await;
-        outputs.close(id).await.expect("close");
+    for app in &apps {
+        assert_eq!(listed(&bench, app).await, 1);
     }
-    outputs.remove(&one).await.expect("remove");
-    assert_eq!(whole(&*outputs, &two).await, "two");
+    bench.logs().remove(&apps[0]).await.expect("removed");
+    assert_eq!((listed(&bench, &apps[0]).await, listed(&bench, &apps[1]).await), (0, 1));
 }

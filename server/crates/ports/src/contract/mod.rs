@@ -1,7 +1,7 @@
 //! One suite of promises per port; every driver passes the same one.
 //!
 //! A suite is a set of async functions over a *bench*: a trait that makes a driver and the world around it.
-//! `tests/contract/` instantiates each suite for each driver, one test per promise.
+//! `tests/tests/contract/` (for AWS its crate's `tests/contract/`) instantiates each suite for each driver, one test per promise.
 
 pub mod builder;
 pub mod ingress;

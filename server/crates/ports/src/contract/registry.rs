@@ -38,7 +38,9 @@ macro_rules! registry_contract {
                 an_image_that_is_there_is_only_held,
                 unknown_is_not_resolved,
                 removing_leaves_the_images_of_others,
+                removing_one_image_leaves_the_app_its_others,
                 removing_an_app_removes_all_it_holds,
+                whoever_holds_an_image_is_listed,
                 what_was_removed_can_be_pushed_again,
                 wrong_layer_bytes_are_refused,
                 a_config_of_other_layers_is_refused,
@@ -176,6 +178,27 @@ pub async fn removing_leaves_the_images_of_others(bench: &impl RegistryBench) {
     assert!(registry.resolve(&two, &sample.id()).await.expect("an answer"));
 }
 
+/// An image that goes takes nothing of the others with it, shared layers least of all; it can come back.
+pub async fn removing_one_image_leaves_the_app_its_others(bench: &impl RegistryBench) {
+    let (registry, app, word) = (bench.registry(), AppId::new(), word());
+    let samples = ["old", "failed", "new"].map(|name| Sample::new(name, &[&word, &format!("{name}-{word}")]));
+    for sample in &samples {
+        registry.push(&app, &sample.plan, sample).await.expect("pushed");
+    }
+    let [old, failed, new] = &samples;
+    registry.remove(&app, &failed.id()).await.expect("removed");
+    let mut left = vec![old.id(), new.id()];
+    left.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(registry.list(&app).await.expect("a list"), left);
+    for kept in [old, new] {
+        assert!(registry.resolve(&app, &kept.id()).await.expect("an answer"));
+        assert_eq!(registry.push(&app, &kept.plan, kept).await.expect("it is there"), kept.id());
+    }
+    assert!(!registry.resolve(&app, &failed.id()).await.expect("an answer"));
+    assert_eq!(registry.push(&app, &failed.plan, failed).await.expect("pushed again"), failed.id());
+    assert!(registry.resolve(&app, &failed.id()).await.expect("an answer"));
+}
+
 /// Everything an app holds goes with it, and nothing else.
 pub async fn removing_an_app_removes_all_it_holds(bench: &impl RegistryBench) {
     let (registry, one, two, word) = (bench.registry(), AppId::new(), AppId::new(), word());
@@ -187,6 +210,34 @@ pub async fn removing_an_app_removes_all_it_holds(bench: &impl RegistryBench) {
     registry.remove_app(&one).await.expect("removed");
     assert!(registry.list(&one).await.expect("a list").is_empty());
     assert_eq!(registry.list(&two).await.expect("a list").len(), 3);
+}
+
+/// Apps that hold an image are found without knowing them, each once, until they are removed; apps of another
+/// installation never.
+pub async fn whoever_holds_an_image_is_listed(bench: &impl RegistryBench) {
+    let (registry, one, two, word) = (bench.registry(), AppId::new(), AppId::new(), word());
+    let listed = async |registry: &Arc<dyn Registry>| -> Vec<AppId> {
+        let apps = registry.apps().await.expect("a list");
+        apps.into_iter().filter(|app| [&one, &two].contains(&app)).collect()
+    };
+    assert!(listed(&registry).await.is_empty());
+    for name in ["a", "b"] {
+        let sample = Sample::new(name, &[&word, name]);
+        registry.push(&one, &sample.plan, &sample).await.expect("pushed");
+        registry.push(&two, &sample.plan, &sample).await.expect("pushed");
+    }
+    let mut both = vec![one.clone(), two.clone()];
+    both.sort();
+    let mut found = listed(&registry).await;
+    found.sort();
+    assert_eq!(found, both);
+    if let Some(other) = bench.other_installation() {
+        assert!(listed(&other).await.is_empty(), "another installation has other apps");
+    }
+    registry.remove_app(&one).await.expect("removed");
+    assert_eq!(listed(&registry).await, std::slice::from_ref(&two));
+    registry.remove_app(&two).await.expect("removed");
+    assert!(listed(&registry).await.is_empty());
 }
 
 /// After everything was removed, a push sends all layers and succeeds: nothing believes in what is gone.

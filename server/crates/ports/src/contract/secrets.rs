@@ -134,7 +134,8 @@ pub async fn keys_are_listed_and_removed(bench: &impl SecretsBench) {
         kept.push(keep(&*secrets, &app, key, &vars(&[("PAAS_CONFIG_0", "a value")])).await);
     }
     let mut listed = secrets.list(&app).await.expect("list");
-    (keys.sort(), listed.sort());
+    keys.sort();
+    listed.sort();
     assert_eq!(listed, keys);
     assert!(secrets.apps().await.expect("apps").contains(&app));
     secrets.remove(&app, &keys[0]).await.expect("remove");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use paas_domain::{AppId, BuildId, Digest, ProcessType};
+use paas_domain::{AppId, Architecture, BuildId, Digest, ProcessType};
 use tokio::io::AsyncRead;
 use tokio::sync::{Notify, mpsc};
 
@@ -101,7 +101,10 @@ struct State {
     runs: HashMap<BuildId, usize>,
     open: BTreeSet<String>,
     good_layers: BTreeSet<AppId>,
+    architecture: Architecture,
     failures: HashMap<&'static str, usize>,
+    /// How many more builds go with their builder.
+    lost: usize,
 }
 
 #[derive(Clone)]
@@ -126,6 +129,16 @@ impl FakeBuilds {
     /// What builds do whose source tar holds these words; the words given first win.
     pub fn when_source_says(&self, words: &str, script: FakeScript) {
         self.lock().by_words.push((words.to_owned(), script));
+    }
+
+    /// The next so many builds are gone when they are to be exported: another builder ran them.
+    pub fn lose(&self, builds: usize) {
+        self.lock().lost = builds;
+    }
+
+    /// What the images are for that are made from now on.
+    pub fn builds_for(&self, architecture: Architecture) {
+        self.lock().architecture = architecture;
     }
 
     /// Opens a gate for every build, now and later.
@@ -252,6 +265,13 @@ impl Builder for FakeBuilder {
     async fn export(&self, spec: &BuildSpec, output: mpsc::Sender<Bytes>) -> Result<BuiltImage, PortError> {
         outside::check("Builder::export");
         self.world.enter("export")?;
+        {
+            let mut state = self.world.lock();
+            if state.lost > 0 {
+                state.lost -= 1;
+                state.builds.remove(&spec.build);
+            }
+        }
         let build = self.world.lock().builds.get(&spec.build).cloned();
         let Some(build) = build else { return Err(PortError::NotFound(format!("build {}", spec.build))) };
         if build.script.verdict != BuildVerdict::Succeeded {
@@ -259,8 +279,10 @@ impl Builder for FakeBuilder {
         }
         let diff_id = digest_of(&build.source);
         let size = build.source.len() as u64;
+        let architecture = self.world.lock().architecture;
+        let word = if architecture == Architecture::Arm { "arm64" } else { "amd64" };
         let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux",
+            "architecture": word, "os": "linux",
             "config": {"Entrypoint": ["/paas/launcher"], "Labels": {"commit": spec.commit}},
             "rootfs": {"type": "layers", "diff_ids": [diff_id.as_str()]},
         });
@@ -276,6 +298,7 @@ impl Builder for FakeBuilder {
             default_processes: build.script.default_processes,
             builder: digest_of(b"fake builder").to_string(),
             description: build.script.description,
+            architecture,
         })
     }
 
@@ -296,5 +319,14 @@ impl Builder for FakeBuilder {
         state.builds.retain(|_, build| build.app != *app);
         state.good_layers.remove(app);
         Ok(())
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("Builder::apps");
+        self.world.enter("apps")?;
+        let state = self.world.lock();
+        let of_builds = state.builds.values().map(|build| &build.app);
+        let apps: BTreeSet<&AppId> = of_builds.chain(&state.good_layers).collect();
+        Ok(apps.into_iter().cloned().collect())
     }
 }

@@ -1,6 +1,6 @@
 //! An ingress in memory: routes and pools, and what a request to a host would get.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ struct State {
     claims: u64,
     in_flight: HashMap<DynoId, u32>,
     failures: HashMap<&'static str, usize>,
+    refused: HashMap<&'static str, (String, usize)>,
+    refused_hosts: BTreeSet<HostName>,
 }
 
 struct Pool {
@@ -61,6 +63,8 @@ pub struct FakeRequest {
     world: Arc<FakeRoutes>,
     /// Which dyno.
     pub dyno: Member,
+    /// What the client is told to say with its next request: this dyno, where clients keep theirs.
+    pub cookie: Option<DynoId>,
 }
 
 impl Drop for FakeRequest {
@@ -81,7 +85,7 @@ impl FakeRoutes {
     /// What a request to `host` (any case, with or without port and closing dot) gets at this moment.
     #[must_use]
     pub fn route(&self, host: &str) -> Decision {
-        self.lock().decide(host)
+        self.lock().decide(host, None)
     }
 
     /// Begins a request, waiting for a starting dyno as long as the caller has patience.
@@ -89,19 +93,32 @@ impl FakeRoutes {
     /// # Errors
     /// What it got when no dyno serves it.
     pub async fn begin(self: &Arc<Self>, host: &str) -> Result<FakeRequest, Decision> {
+        self.begin_as(host, None).await
+    }
+
+    /// The same for a client that was told this cookie.
+    ///
+    /// # Errors
+    /// What it got when no dyno serves it.
+    pub async fn begin_as(self: &Arc<Self>, host: &str, cookie: Option<&DynoId>) -> Result<FakeRequest, Decision> {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            let decision = {
+            let (decision, keeps) = {
                 let mut state = self.lock();
-                let decision = state.decide(host);
-                if let Decision::Serve { dyno, .. } = &decision {
+                let decision = state.decide(host, cookie);
+                let mut keeps = false;
+                if let Decision::Serve { app, dyno } = &decision {
                     *state.in_flight.entry(dyno.dyno.clone()).or_default() += 1;
+                    keeps = state.routes.get(app).is_some_and(|(route, _)| route.session_affinity);
                 }
-                decision
+                (decision, keeps)
             };
             match decision {
-                Decision::Serve { dyno, .. } => return Ok(FakeRequest { world: self.clone(), dyno }),
+                Decision::Serve { dyno, .. } => {
+                    let cookie = keeps.then(|| dyno.dyno.clone());
+                    return Ok(FakeRequest { world: self.clone(), dyno, cookie });
+                }
                 Decision::Waits(_) => changed.await,
                 other => return Err(other),
             }
@@ -112,6 +129,11 @@ impl FakeRoutes {
     #[must_use]
     pub fn published(&self, app: &AppId) -> Option<Route> {
         self.lock().routes.get(app).map(|(route, _)| route.clone())
+    }
+
+    /// No app can have this host from now on, as where it is not one that a load balancer takes.
+    pub fn refuse_host(&self, host: HostName) {
+        self.lock().refused_hosts.insert(host);
     }
 
     /// A pool's members and its wanted quantity.
@@ -125,11 +147,31 @@ impl FakeRoutes {
         self.lock().failures.insert(method, times);
     }
 
+    /// Makes every call of this method fail for good, for this cause, until [`Self::allow`].
+    pub fn refuse(&self, method: &'static str, cause: &str) {
+        self.lock().refused.insert(method, (cause.to_owned(), 0));
+    }
+
+    /// Ends [`Self::refuse`]; how many calls were refused.
+    pub fn allow(&self, method: &'static str) -> usize {
+        self.lock().refused.remove(method).map_or(0, |(_, count)| count)
+    }
+
+    /// How many calls of this method were refused so far.
+    #[must_use]
+    pub fn refusals(&self, method: &'static str) -> usize {
+        self.lock().refused.get(method).map_or(0, |(_, count)| *count)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, method: &'static str) -> Result<(), PortError> {
+        if let Some((cause, count)) = self.lock().refused.get_mut(method) {
+            *count += 1;
+            return Err(PortError::permanent(format!("ingress {method}"), cause.as_str()));
+        }
         match self.lock().failures.get_mut(method) {
             Some(left) if *left > 0 => {
                 *left -= 1;
@@ -141,7 +183,14 @@ impl FakeRoutes {
 }
 
 impl State {
-    fn decide(&self, host: &str) -> Decision {
+    fn check_hosts(&self, hosts: &[HostName]) -> Result<(), PortError> {
+        match hosts.iter().find(|host| self.refused_hosts.contains(*host)) {
+            Some(host) => Err(PortError::permanent("publishing a route", format!("{host} can't be routed here."))),
+            None => Ok(()),
+        }
+    }
+
+    fn decide(&self, host: &str, cookie: Option<&DynoId>) -> Decision {
         let host = host.split(':').next().unwrap_or("").to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host);
         let Some(route) = self.owner(host) else { return Decision::NoSuchApp };
@@ -156,9 +205,10 @@ impl State {
             return Decision::NoWebDynos(app);
         };
         let any = |state| pool.members.iter().any(|m| m.state == state);
-        let up = pool.members.iter().filter(|m| m.state == MemberState::Up && m.address.is_some());
-        let idlest = up.min_by_key(|m| self.in_flight.get(&m.dyno).copied().unwrap_or(0));
-        match idlest {
+        let mut up = pool.members.iter().filter(|m| m.state == MemberState::Up && m.address.is_some());
+        let kept = up.clone().find(|member| route.session_affinity && Some(&member.dyno) == cookie);
+        let idlest = || up.by_ref().min_by_key(|m| self.in_flight.get(&m.dyno).copied().unwrap_or(0));
+        match kept.or_else(idlest) {
             _ if pool.wanted == 0 => Decision::NoWebDynos(app),
             Some(dyno) => Decision::Serve { app, dyno: dyno.clone() },
             None if any(MemberState::Crashed) && !any(MemberState::Starting) && !any(MemberState::Up) => {
@@ -210,10 +260,17 @@ impl Ingress for FakeIngress {
         Ok(Attachment(name))
     }
 
+    async fn check_hosts(&self, _: &AppId, hosts: &[HostName]) -> Result<(), PortError> {
+        outside::check("Ingress::check_hosts");
+        self.world.enter("check_hosts")?;
+        self.world.lock().check_hosts(hosts)
+    }
+
     async fn publish(&self, route: &Route) -> Result<(), PortError> {
         outside::check("Ingress::publish");
         self.world.enter("publish")?;
         let mut state = self.world.lock();
+        state.check_hosts(&route.hosts)?;
         if state.seen(&route.app).is_some_and(|seen| route.generation < seen) {
             return Err(PortError::Superseded);
         }

@@ -122,6 +122,13 @@ impl LogStore for FakeLogStore {
         self.0.change(|state| state.apps.insert(app.clone(), None));
         Ok(())
     }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("LogStore::apps");
+        let state = self.0.state();
+        let kept = state.apps.iter().filter(|(_, lines)| lines.as_ref().is_some_and(|lines| !lines.is_empty()));
+        Ok(kept.map(|(app, _)| app.clone()).collect())
+    }
 }
 
 struct LogReader {
@@ -224,6 +231,12 @@ impl OutputStore for FakeOutputStore {
         outside::check("OutputStore::remove");
         self.0.change(|state| state.outputs.insert(output.clone(), None));
         Ok(())
+    }
+
+    async fn all(&self) -> Result<Vec<OutputId>, PortError> {
+        outside::check("OutputStore::all");
+        let state = self.0.state();
+        Ok(state.outputs.iter().filter(|(_, kept)| kept.is_some()).map(|(output, _)| output.clone()).collect())
     }
 }
 

@@ -24,6 +24,7 @@ struct State {
     holds: BTreeSet<(AppId, String)>,
     sent: Vec<Digest>,
     failures: HashMap<&'static str, usize>,
+    refused: HashMap<&'static str, String>,
 }
 
 /// A [`Registry`] in memory.
@@ -75,11 +76,24 @@ impl FakeImages {
         self.lock().failures.insert(method, times);
     }
 
+    /// Makes every call of this method fail for good, for this cause, until [`Self::allow`].
+    pub fn refuse(&self, method: &'static str, cause: &str) {
+        self.lock().refused.insert(method, cause.to_owned());
+    }
+
+    /// Ends [`Self::refuse`].
+    pub fn allow(&self, method: &'static str) {
+        self.lock().refused.remove(method);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, method: &'static str) -> Result<(), PortError> {
+        if let Some(cause) = self.lock().refused.get(method) {
+            return Err(PortError::permanent(format!("registry {method}"), cause));
+        }
         match self.lock().failures.get_mut(method) {
             Some(left) if *left > 0 => {
                 *left -= 1;
@@ -163,6 +177,13 @@ impl Registry for FakeRegistry {
         state.holds.retain(|(holder, _)| holder != app);
         state.collect();
         Ok(())
+    }
+
+    async fn apps(&self) -> Result<Vec<AppId>, PortError> {
+        outside::check("Registry::apps");
+        self.world.enter("apps")?;
+        let apps: BTreeSet<AppId> = self.world.lock().holds.iter().map(|(holder, _)| holder.clone()).collect();
+        Ok(apps.into_iter().collect())
     }
 }
 

@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 use httparse::{Error as ParseError, Header};
 
 use super::name::{self, Name};
-use super::{parse_length, push_number, tokens};
+use super::{affinity, parse_length, push_number, tokens};
 use crate::body::{Sink, Source};
+use crate::table::DynoMark;
 
 const FEW_HEADERS: usize = 64;
 const MAX_HEADERS: usize = 1_000;
@@ -21,6 +22,8 @@ pub(crate) struct Asked {
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
     pub(crate) expects_continue: bool,
+    /// The dyno that the client is asked to come back to, when it is not asked already.
+    pub(crate) comes_back_to: Option<DynoMark>,
 }
 
 /// A head that is not passed on.
@@ -82,6 +85,7 @@ fn take(parsed: &httparse::Response<'_, '_>, asked: &Asked, out: &mut Vec<u8>) -
                 return Err(BadAnswer::Malformed);
             }
             write(out, status, reason, parsed.headers);
+            write_affinity(out, asked);
             out.extend_from_slice(b"Connection: Upgrade\r\n");
             if let Some(to) = found.upgrade_to {
                 out.extend_from_slice(b"Upgrade: ");
@@ -125,6 +129,7 @@ fn take_final(
     let dyno_keeps = found.keeps && source != Source::UntilClose;
 
     write(out, status, reason, headers);
+    write_affinity(out, asked);
     if let Some(length) = found.length.filter(|_| status != 204) {
         out.extend_from_slice(b"Content-Length: ");
         push_number(out, length);
@@ -140,6 +145,12 @@ fn take_final(
     }
     out.extend_from_slice(b"\r\n");
     Answer::Final { status, source, sink, dyno_keeps, client_keeps }
+}
+
+fn write_affinity(out: &mut Vec<u8>, asked: &Asked) {
+    if let Some(dyno) = asked.comes_back_to {
+        affinity::set_cookie(out, dyno);
+    }
 }
 
 struct Findings<'a> {
@@ -221,8 +232,14 @@ mod tests {
 
     use super::*;
 
-    const ASKED: Asked =
-        Asked { is_head: false, http10: false, keep_alive: true, upgrade: false, expects_continue: false };
+    const ASKED: Asked = Asked {
+        is_head: false,
+        http10: false,
+        keep_alive: true,
+        upgrade: false,
+        expects_continue: false,
+        comes_back_to: None,
+    };
 
     fn answer(head: &str, asked: &Asked) -> (Result<Answer, BadAnswer>, String) {
         let mut out = Vec::new();

@@ -1,5 +1,6 @@
 //! Heads: where they end, what they say, and how they are written anew for the other side.
 
+mod affinity;
 pub(crate) mod answer;
 pub(crate) mod host;
 mod name;

@@ -14,6 +14,7 @@ pub(super) enum Name {
     Via,
     ForwardedFor,
     RequestId,
+    Cookie,
     SetCookie,
     /// Ends at each hop.
     HopByHop,
@@ -30,6 +31,7 @@ pub(super) fn classify(name: &str) -> Name {
         3 if is("via") => Name::Via,
         4 if is("host") => Name::Host,
         6 if is("expect") => Name::Expect,
+        6 if is("cookie") => Name::Cookie,
         7 if is("upgrade") => Name::Upgrade,
         7 if is("trailer") => Name::HopByHop,
         10 if is("connection") => Name::Connection,
@@ -61,17 +63,9 @@ pub(super) fn shadows_ours(name: &str) -> bool {
 /// frames the message.
 pub(super) fn may_be_nominated(name: &str) -> bool {
     classify(name) == Name::Other
-        && ![
-            "authorization",
-            "cookie",
-            "forwarded",
-            "x-forwarded-host",
-            "x-real-ip",
-            "content-type",
-            "content-encoding",
-        ]
-        .iter()
-        .any(|kept| name.eq_ignore_ascii_case(kept))
+        && !["authorization", "forwarded", "x-forwarded-host", "x-real-ip", "content-type", "content-encoding"]
+            .iter()
+            .any(|kept| name.eq_ignore_ascii_case(kept))
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use httparse::{Error as ParseError, Header};
 
 use super::host::{self, Host};
 use super::name::{self, Name};
-use super::{parse_length, push_number, tokens};
+use super::{affinity, parse_length, push_number, tokens};
 use crate::body::Source;
+use crate::table::DynoMark;
 
 /// More headers than nearly any request has; those with more are read again with room for all allowed.
 const FEW_HEADERS: usize = 64;
@@ -62,6 +63,8 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     /// Sending it twice does no harm: safe method, no body.
     pub(crate) repeatable: bool,
+    /// The dyno that an earlier answer asked this client to come back to.
+    pub(crate) affinity: Option<DynoMark>,
 }
 
 impl Default for Request {
@@ -81,6 +84,7 @@ impl Default for Request {
             upgrade: false,
             expects_continue: false,
             repeatable: false,
+            affinity: None,
         }
     }
 }
@@ -100,6 +104,7 @@ struct Findings<'a> {
     forwarded: bool,
     via: bool,
     expects: bool,
+    affinity: Option<DynoMark>,
 }
 
 impl Request {
@@ -148,6 +153,7 @@ impl Request {
         });
         self.upgrade = upgrade_to.is_some();
         self.expects_continue = found.expects && !self.http10 && !empty;
+        self.affinity = found.affinity;
         self.repeatable = empty && !self.upgrade && matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
 
         let host = match (authority, found.host) {
@@ -217,6 +223,7 @@ impl Request {
                 }
                 Name::ForwardedFor => found.forwarded = true,
                 Name::Via => found.via = true,
+                Name::Cookie => found.affinity = found.affinity.or_else(|| affinity::of_cookies(header.value)),
                 Name::Other | Name::SetCookie | Name::HopByHop | Name::Ours => {}
             }
         }
@@ -258,7 +265,7 @@ impl Request {
             let keep = match name::classify(header.name) {
                 Name::Other if name::shadows_ours(header.name) => false,
                 Name::Other => !found.nominates || !is_nominated(header.name, headers),
-                Name::SetCookie => true,
+                Name::Cookie | Name::SetCookie => true,
                 Name::Expect => self.expects_continue,
                 _ => false,
             };

@@ -5,7 +5,7 @@ use paas_ports::Attachment;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alb::book::{Published, Shard};
+use crate::alb::book::{CertificateState, Group, Published, Shard};
 
 fn terms(quotas: Quotas) -> Terms {
     Terms { quotas, app_domain: "apps.test".to_owned() }
@@ -38,7 +38,7 @@ fn placed(book: &mut Book, app: &AppId, terms: &Terms) -> Result<Attachment, Por
     let web = ProcessType::web();
     with_shards(book, |book| book.place(app, &web, terms))?;
     let arn = format!("group-{app}");
-    book.groups.insert((app.clone(), web), Group { arn: Some(arn.clone()) });
+    book.groups.insert((app.clone(), web), Group { arn: Some(arn.clone()), ..Group::default() });
     Ok(Attachment(arn))
 }
 
@@ -51,6 +51,7 @@ fn route(app: &AppId, generation: i64, hosts: &[HostName], attachment: Option<At
         attachment,
         released: true,
         maintenance: false,
+        session_affinity: false,
     }
 }
 
@@ -234,13 +235,170 @@ fn an_app_grows_beyond_four_fifths_and_not_beyond_the_whole() {
     let (mut book, terms) = (Book::default(), terms(quotas));
     let app = AppId::new();
     let hosts: Vec<HostName> = (0..500).map(|n| host(&format!("h{n}.apps.test"))).collect();
-    for (generation, (count, fits)) in [(400, true), (480, true), (481, false)].into_iter().enumerate() {
+    for (generation, (count, fits)) in [(400, true), (420, true), (421, false)].into_iter().enumerate() {
         let wanted = route(&app, i64::try_from(generation).expect("small"), &hosts[..count], None);
         let published = with_shards(&mut book, |book| book.publish(&wanted, &terms));
         assert_eq!(published.is_ok(), fits, "{count}: {published:?}");
         tell(&mut book, &app);
     }
-    assert_eq!((book.shards.len(), book.rules_on(1)), (1, 96));
+    assert_eq!((book.shards.len(), book.rules_on(1)), (1, 84), "the rest is for parked groups");
+}
+
+/// An app with its own host, as it is made, and then pushed.
+fn made(book: &mut Book, name: &str, terms: &Terms) -> AppId {
+    let app = AppId::new();
+    let own = host(&format!("{name}.apps.test"));
+    let blank = route(&app, 1, &[own], None);
+    with_shards(book, |book| book.publish(&blank, terms)).expect("made");
+    tell(book, &app);
+    app
+}
+
+/// Its next route: as many hosts more, served by its group.
+fn grown(book: &mut Book, app: &AppId, more: &[HostName], terms: &Terms) -> Result<(), PortError> {
+    let group = placed(book, app, terms)?;
+    let mut hosts = book.hosts_of(app);
+    hosts.extend(more.iter().cloned());
+    let generation = book.routes[app].generation + 1;
+    with_shards(book, |book| book.publish(&route(app, generation, &hosts, Some(group.clone())), terms))?;
+    tell(book, app);
+    Ok(())
+}
+
+#[test]
+fn every_app_of_a_full_balancer_may_sleep_at_once() {
+    let (mut book, terms) = (Book::default(), terms(Quotas::default()));
+    let apps: Vec<AppId> = (0..80).map(|number| made(&mut book, &format!("app-{number}"), &terms)).collect();
+    for app in &apps {
+        grown(&mut book, app, &[], &terms).expect("pushed");
+    }
+    let more: Vec<HostName> = (0..24).map(|number| host(&format!("more-{number}.apps.test"))).collect();
+    grown(&mut book, &apps[0], &more, &terms).expect("the balancer has room for it");
+    assert!(grown(&mut book, &apps[0], &[host("one-more.apps.test")], &terms).is_err(), "and for no more");
+    assert_eq!((book.shards.len(), book.rules_on(1)), (1, 84));
+    for (number, app) in apps.iter().enumerate() {
+        let hosts = book.hosts_of(app);
+        let group = placed(&mut book, app, &terms).expect("placed");
+        let asleep = match number % 3 {
+            0 => Route { maintenance: true, ..route(app, 9, &hosts, Some(group)) },
+            _ => route(app, 9, &hosts, None),
+        };
+        with_shards(&mut book, |book| book.publish(&asleep, &terms)).expect("everybody may");
+        tell(&mut book, app);
+        check(&book, Quotas::default());
+    }
+    assert_eq!(book.rules_on(1), 100);
+}
+
+#[test]
+fn certificates_of_apps_that_are_there_bring_a_balancer_at_four_fifths() {
+    let (mut book, terms) = (Book::default(), terms(Quotas::default()));
+    for number in 0..25 {
+        let app = made(&mut book, &format!("app-{number}"), &terms);
+        grown(&mut book, &app, &[host(&format!("www.shop-{number}.example"))], &terms).expect("it has a certificate");
+        assert_eq!(book.shard_of(&app), Some(if number < 20 { 1 } else { 2 }), "{number}");
+    }
+    assert_eq!((book.certificates_on(1), book.certificates_on(2)), (20, 5));
+    check(&book, Quotas::default());
+}
+
+#[test]
+fn rules_of_apps_that_are_there_bring_a_balancer_at_four_fifths() {
+    let (mut book, terms) = (Book::default(), terms(Quotas::default()));
+    for number in 0..25 {
+        let app = made(&mut book, &format!("app-{number}"), &terms);
+        let more: Vec<HostName> = (1..20).map(|more| host(&format!("h{more}.app-{number}.apps.test"))).collect();
+        grown(&mut book, &app, &more, &terms).expect("4 rules");
+        assert_eq!(book.shard_of(&app), Some(if number < 20 { 1 } else { 2 }), "{number}");
+    }
+    assert_eq!((book.rules_on(1), book.rules_on(2)), (80, 20));
+    check(&book, Quotas::default());
+}
+
+/// 80 apps are there, and 25 of them have a domain each.
+fn full_of_certificates(terms: &Terms) -> (Book, Vec<AppId>) {
+    let mut book = Book::default();
+    let apps: Vec<AppId> = (0..80).map(|number| made(&mut book, &format!("app-{number}"), terms)).collect();
+    for (number, app) in apps.iter().enumerate().take(25) {
+        grown(&mut book, app, &[host(&format!("www.shop-{number}.example"))], terms).expect("it has a certificate");
+    }
+    (book, apps)
+}
+
+#[test]
+fn a_domain_whose_certificate_has_no_room_is_refused_or_waits_for_some() {
+    let terms = terms(Quotas::default());
+    let (mut book, apps) = full_of_certificates(&terms);
+    grown(&mut book, &apps[30], &[], &terms).expect("pushed");
+    let own = host("www.late.example");
+    let mut hosts = book.hosts_of(&apps[30]);
+    hosts.push(own.clone());
+    let refused = book.admits(&apps[30], &hosts, &terms);
+    let Err(PortError::Permanent { cause, .. }) = refused else { panic!("{refused:?}") };
+    assert!(cause.contains("a custom domain of this app") && cause.contains("--alb-certificates"), "{cause}");
+    book.admits(&apps[30], &[host("more.apps.test")], &terms).expect("a host that needs none");
+
+    // Two were promised at the same moment.
+    grown(&mut book, &apps[30], std::slice::from_ref(&own), &terms).expect("published all the same");
+    let row = |book: &Book| book.certificates[&(apps[30].clone(), own.clone())].clone();
+    assert_eq!((row(&book).state, row(&book).shard), (CertificateState::NoRoom, None));
+    assert!(row(&book).reason.is_some_and(|reason| reason.contains("as soon as there is room")));
+    assert!(book.take_up_waiting(&terms).is_empty());
+    book.admits(&apps[30], &[own.clone(), host("more.apps.test")], &terms).expect("that it waits is known");
+
+    // Another app's domain goes, and with it its certificate.
+    let kept = [host("app-3.apps.test")];
+    let less = route(&apps[3], 9, &kept, None);
+    with_shards(&mut book, |book| book.publish(&less, &terms)).expect("published");
+    assert!(book.take_up_waiting(&terms).is_empty() || book.certificates_on(1) <= 25);
+    book.certificates.retain(|_, row| row.state != CertificateState::Going);
+    book.take_up_waiting(&terms);
+    assert_eq!((row(&book).state, row(&book).shard), (CertificateState::Wanted, Some(1)));
+    assert_eq!(book.certificates_on(1), 25);
+}
+
+#[test]
+fn an_app_without_dynos_goes_where_there_is_room() {
+    let terms = terms(Quotas::default());
+    let (mut book, apps) = full_of_certificates(&terms);
+    let app = &apps[40];
+    let hosts = [host("app-40.apps.test"), host("www.new.example")];
+    book.admits(app, &hosts, &terms).expect("there is room elsewhere");
+    with_shards(&mut book, |book| book.publish(&route(app, 2, &hosts, None), &terms)).expect("published");
+    assert_eq!(book.shard_of(app), Some(2));
+    let left: Vec<&Rule> = book.rules_of(app).iter().filter(|key| key.0 == 1).map(|key| &book.rules[key]).collect();
+    assert!(left.len() == 1 && left[0].hosts.is_empty(), "what AWS was told is to go: {left:?}");
+    assert!(book.routes[app].records.values().all(|record| record.shard == 2 && !record.told));
+    tell(&mut book, app);
+    check(&book, Quotas::default());
+    // One that has served stays.
+    grown(&mut book, app, &[], &terms).expect("pushed");
+    let more: Vec<HostName> = (0..25).map(|number| host(&format!("www{number}.new.example"))).collect();
+    assert!(book.admits(app, &more, &terms).is_ok(), "instead of the one that it has");
+    let all: Vec<HostName> = more.iter().chain(&hosts).cloned().collect();
+    assert!(book.admits(app, &all, &terms).is_err());
+}
+
+#[test]
+fn hosts_that_no_balancer_takes_are_known_before() {
+    let (book, terms, app) = (Book::default(), terms(Quotas::default()), AppId::new());
+    // What a rule takes, 128 characters, a certificate does not.
+    let fits = format!("{}.example", "a".repeat(56));
+    assert_eq!(fits.len(), 64);
+    for good in ["www.example.com", "*.example.museum", "xn--bcher-kva.example", "1.2.3.example", &fits] {
+        book.admits(&app, &[host(good)], &terms).expect(good);
+    }
+    for bad in [
+        format!("b{fits}"),
+        format!("{}.{fits}", "c".repeat(63)),
+        format!("{}.{}.{fits}", "c".repeat(63), "d"),
+        "example.xn--p1ai".to_owned(),
+        "example.c0m".to_owned(),
+    ] {
+        let refused = book.admits(&app, &[host(&bad)], &terms);
+        let Err(PortError::Permanent { cause, .. }) = refused else { panic!("{bad}: {refused:?}") };
+        assert!(cause.starts_with(&bad), "{cause}");
+    }
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Site {
             attachment: Some(attachment.clone()),
             released: true,
             maintenance: false,
+            session_affinity: false,
         }
     }
 

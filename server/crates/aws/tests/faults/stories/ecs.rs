@@ -8,7 +8,6 @@ use aws_sdk_ecs::types::{
     AwsVpcConfiguration, Compatibility, ContainerDefinition, DesiredStatus, LaunchType, NetworkConfiguration,
     NetworkMode, Service, Tag, TaskDefinitionStatus,
 };
-use paas_aws::sizes::Architecture;
 use paas_aws::{Aws, AwsSecrets, EcsOptions, EcsRuntime, ImageNames, MemoryLedger, MemoryNotes, Timing};
 use paas_domain::{
     AppId, ConfigId, ConfigVars, DynoId, DynoKind, DynoSize, DynoState, Generation, Quantity, ReleaseVersion,
@@ -87,7 +86,6 @@ fn runtime(aws: &Aws, memory: &Memory) -> EcsRuntime {
         link: None,
         clock: Arc::new(SystemClock),
         on_change: Arc::new(|_| {}),
-        architecture: Architecture::default(),
         timing: Timing {
             boot_timeout: Duration::from_secs(2),
             stop_grace: Duration::from_secs(1),
@@ -125,6 +123,8 @@ async fn of(ways: &Arc<Ways>, act: Act, lives: bool) -> Dynos {
         config: config.clone(),
         config_id: ConfigId::new(),
         size: DynoSize::Basic,
+        architecture: paas_domain::Architecture::default(),
+        capacity: paas_domain::Capacity::default(),
         quantity: Quantity::new(1).expect("small"),
         restart: 0,
         revive: false,
@@ -139,8 +139,11 @@ async fn of(ways: &Arc<Ways>, act: Act, lives: bool) -> Dynos {
         config,
         config_id: None,
         size: DynoSize::Basic,
+        architecture: paas_domain::Architecture::default(),
+        capacity: paas_domain::Capacity::default(),
         attach: false,
         tty: false,
+        link: None,
     };
     let (dyno, apps, seen) = (DynoId::new(), Mutex::default(), Mutex::default());
     Dynos { account, server, memory, driver, spec, dyno, once, act, apps, seen }

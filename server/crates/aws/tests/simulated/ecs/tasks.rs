@@ -110,6 +110,12 @@ pub(super) fn run(account: &Account, words: &Value) -> Answered {
         }
         return Ok(json!({"tasks": [state.ecs.tasks[arn].now.shown(arn, &state.ecs.clock, false)], "failures": []}));
     }
+    if state.ecs.denied {
+        return refuse("AccessDeniedException", "User server is not authorized to perform: ecs:RunTask");
+    }
+    if let Some(words) = state.ecs.full.get("FARGATE") {
+        return Ok(json!({"tasks": [], "failures": [{"reason": words}]}));
+    }
     let definition = words["taskDefinition"].as_str().unwrap_or_default().to_owned();
     if !state.ecs.definitions.get(&definition).is_some_and(|found| found.active) {
         return refuse("ClientException", "TaskDefinition is inactive");
@@ -173,6 +179,12 @@ async fn live(account: Account, arn: String) {
         missing.then(|| state.ecs.tasks[&arn].now.definition.clone())
     };
     account.lock().ecs.without_secret.extend(missing);
+    let broken = account.lock().ecs.broken;
+    if !broken.is_empty() {
+        change(&account, &arn, |task| task.reason = broken);
+        end(&account, &arn, "TaskFailedToStart", 0);
+        return;
+    }
     change(&account, &arn, |task| {
         task.status = "RUNNING";
         task.started_at = Some(Instant::now());

@@ -113,6 +113,8 @@ pub fn web(bench: &impl RuntimeBench, command: &str) -> ServiceSpec {
         config: ConfigVars::new(),
         config_id: ConfigId::new(),
         size: DynoSize::Basic,
+        architecture: paas_domain::Architecture::default(),
+        capacity: paas_domain::Capacity::default(),
         quantity: quantity(1),
         restart: 0,
         revive: false,
@@ -131,8 +133,11 @@ pub fn one_off(bench: &impl RuntimeBench, command: &str, attach: bool) -> (DynoI
         config: ConfigVars::new(),
         config_id: None,
         size: DynoSize::Basic,
+        architecture: paas_domain::Architecture::default(),
+        capacity: paas_domain::Capacity::default(),
         attach,
         tty: false,
+        link: None,
     };
     (DynoId::new(), spec)
 }
@@ -173,7 +178,9 @@ pub async fn settle(bench: &impl RuntimeBench, spec: &ServiceSpec) -> Progress {
         let progress = bench.runtime().ensure(spec).await.expect("ensure");
         match progress {
             Progress::Settled | Progress::Failed { .. } => return progress,
-            Progress::Serving { look_again } | Progress::Moving { look_again } => {
+            Progress::Serving { look_again }
+            | Progress::Moving { look_again }
+            | Progress::HeldUp { look_again, .. } => {
                 assert!(since.elapsed() < PATIENCE, "never settles: {progress:?}, {:?}", dynos(bench, &spec.app).await);
                 tokio::time::sleep(look_again.min(Duration::from_millis(50))).await;
             }

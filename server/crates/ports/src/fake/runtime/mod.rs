@@ -239,6 +239,12 @@ impl Runtime for FakeRuntime {
                     if state.starts.contains_key(id) {
                         return Err(PortError::NotFound(spec.name.to_string()));
                     }
+                    if let Some(cause) = &state.no_room {
+                        return Err(PortError::transient(format!("starting {}", spec.name), cause));
+                    }
+                    if let Some(why) = state.unstartable(&spec.command, false) {
+                        return Err(why);
+                    }
                     let dyno = plan::one_off(state, spec, now);
                     state.dynos.insert(id.clone(), dyno);
                 }
@@ -257,8 +263,13 @@ impl Runtime for FakeRuntime {
             .call("attach", None, |state| {
                 let gone = || PortError::NotFound(format!("dyno {id}"));
                 let dyno = state.dynos.get(id).ok_or_else(gone)?;
+                let never = state.unstartable(&dyno.command, true).filter(|_| dyno.started_at.is_none());
                 if dyno.started_at.is_none() && dyno.exit.is_some() {
-                    return Err(gone());
+                    return Err(never.unwrap_or_else(gone));
+                }
+                if let (Some(why), Some(dyno)) = (never, state.dynos.get_mut(id)) {
+                    dyno.exit = Some((1, now));
+                    return Err(why);
                 }
                 state.start(id, now);
                 Ok(())
@@ -267,6 +278,11 @@ impl Runtime for FakeRuntime {
         let (near, far) = tokio::io::duplex(64 * 1024);
         tokio::spawn(join(Arc::clone(&self.core), id.clone(), far));
         Ok(Box::new(near))
+    }
+
+    /// Its dynos know no signals: they end as by a stop.
+    async fn hang_up(&self, id: &DynoId) -> Result<(), PortError> {
+        self.stop(id).await
     }
 
     async fn stop(&self, id: &DynoId) -> Result<(), PortError> {

@@ -31,7 +31,12 @@ pub(crate) fn pass(state: &mut State, spec: &ServiceSpec, now: Timestamp) -> Res
     if carried.unwrap_or_default().max(wish.generation) > spec.generation {
         return Err(PortError::Superseded);
     }
-    *wish = Wish { generation: spec.generation, attachment: spec.attachment.clone(), wanted: spec.quantity.get() };
+    *wish = Wish {
+        generation: spec.generation,
+        attachment: spec.attachment.clone(),
+        wanted: spec.quantity.get(),
+        placement: (spec.architecture, spec.capacity),
+    };
 
     if spec.revive {
         let crashed: Vec<DynoId> =
@@ -68,7 +73,7 @@ pub(crate) fn pass(state: &mut State, spec: &ServiceSpec, now: Timestamp) -> Res
             state.dynos.remove(id);
         }
     }
-    if !withdrawn {
+    if !withdrawn && state.no_room.is_none() {
         for _ in keep_ids.len()..wanted {
             create(state, spec, now);
         }
@@ -100,8 +105,11 @@ fn create(state: &mut State, spec: &ServiceSpec, now: Timestamp) {
                 config: spec.config.clone(),
                 config_id: Some(spec.config_id.clone()),
                 size: spec.size,
+                architecture: spec.architecture,
+                capacity: spec.capacity,
                 attach: false,
                 tty: false,
+                link: None,
             },
             now,
         )
@@ -168,7 +176,9 @@ pub(crate) fn standing(state: &State, spec: &ServiceSpec, timing: &FakeTiming) -
     }
     let wanted = usize::from(spec.quantity.get());
     let up = keep.iter().filter(|(_, d)| d.up_at.is_some()).count();
-    if up < wanted {
+    if let Some(cause) = state.no_room.clone().filter(|_| keep.len() < wanted) {
+        Progress::HeldUp { cause, look_again: LOOK_AGAIN }
+    } else if up < wanted {
         Progress::Moving { look_again: LOOK_AGAIN }
     } else if state.services(&spec.app, &spec.process_type).len() == wanted {
         Progress::Settled

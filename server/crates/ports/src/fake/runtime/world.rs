@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use paas_domain::{AppId, Clock, DynoId, Generation, ProcessType, Timestamp};
+use paas_domain::{AppId, Architecture, Capacity, Clock, DynoId, Generation, ProcessType, Timestamp};
 use tokio::sync::watch;
 
 use super::dyno::{FakeDyno, FakeTiming};
@@ -30,7 +30,12 @@ pub(crate) struct State {
     /// How often each method still fails before, or after, it did its work.
     fail: HashMap<&'static str, usize>,
     lose: HashMap<&'static str, usize>,
+    refused: HashMap<&'static str, String>,
     scripts: Vec<(String, String)>,
+    /// Why no further dyno is started, while none is.
+    pub(crate) no_room: Option<String>,
+    /// Words of command lines that are not started, why, and whether it shows only once somebody attaches.
+    unstartable: Vec<(String, String, bool)>,
     /// Apps that something happened to from outside.
     touched: Vec<AppId>,
 }
@@ -40,6 +45,7 @@ pub(crate) struct Wish {
     pub(crate) generation: Generation,
     pub(crate) attachment: Option<Attachment>,
     pub(crate) wanted: u16,
+    pub(crate) placement: (Architecture, Capacity),
 }
 
 impl FakeDynos {
@@ -60,6 +66,22 @@ impl FakeDynos {
     /// (other process types) or ends with 0 (one-off dynos).
     pub fn when_command_has(&self, words: &str, script: &str) {
         self.state().scripts.insert(0, (words.to_owned(), script.to_owned()));
+    }
+
+    /// From now on no one-off dyno is made whose command line contains `words`: the platform refuses it for good.
+    pub fn refuse_commands_with(&self, words: &str, why: &str) {
+        self.state().unstartable.push((words.to_owned(), why.to_owned(), false));
+    }
+
+    /// From now on a one-off dyno whose command line contains `words` is made and ends before it has started, as where
+    /// its image cannot be had; whoever attaches hears why.
+    pub fn never_start_commands_with(&self, words: &str, why: &str) {
+        self.state().unstartable.push((words.to_owned(), why.to_owned(), true));
+    }
+
+    /// Takes back every [`Self::refuse_commands_with`] and [`Self::never_start_commands_with`].
+    pub fn start_commands_again(&self) {
+        self.state().unstartable.clear();
     }
 
     /// How often this dyno was started: never more than once, whatever was asked.
@@ -84,6 +106,12 @@ impl FakeDynos {
     #[must_use]
     pub fn config_of(&self, dyno: &DynoId) -> Option<BTreeMap<String, String>> {
         self.state().dynos.get(dyno).map(|d| d.config.clone())
+    }
+
+    /// What a process type was last asked to run on.
+    #[must_use]
+    pub fn placement_of(&self, app: &AppId, process_type: &ProcessType) -> Option<(Architecture, Capacity)> {
+        self.state().wishes.get(&(app.clone(), process_type.clone())).map(|wish| wish.placement)
     }
 
     /// Ends a running dyno from outside, as the kernel would.
@@ -123,6 +151,21 @@ impl FakeDynos {
         self.state().lose.insert(method, times);
     }
 
+    /// Every call of `method` fails for good, for this cause, until [`Self::allow`].
+    pub fn refuse(&self, method: &'static str, cause: &str) {
+        self.state().refused.insert(method, cause.to_owned());
+    }
+
+    /// Ends [`Self::refuse`].
+    pub fn allow(&self, method: &'static str) {
+        self.state().refused.remove(method);
+    }
+
+    /// From now on no further dyno is started, for this reason; with `None` they are again.
+    pub fn no_room(&self, cause: Option<&str>) {
+        self.state().no_room = cause.map(str::to_owned);
+    }
+
     /// Every app that has a dyno.
     #[must_use]
     pub fn apps_with_dynos(&self) -> Vec<AppId> {
@@ -155,6 +198,9 @@ impl FakeDynos {
     }
 
     pub(crate) fn may_fail(&self, method: &'static str) -> Result<(), PortError> {
+        if let Some(cause) = self.state().refused.get(method) {
+            return Err(PortError::permanent(method, cause));
+        }
         counted(&mut self.state().fail, method)
     }
 
@@ -211,6 +257,13 @@ impl State {
             (true, false) => vec![Word::Worker],
             (false, _) => vec![Word::Exit(0)],
         })
+    }
+
+    /// Why no dyno with this command line starts, at the one moment or the other.
+    pub(crate) fn unstartable(&self, command: &str, at_attach: bool) -> Option<PortError> {
+        let mut rules = self.unstartable.iter().filter(|(_, _, later)| *later == at_attach);
+        let (_, why, _) = rules.find(|(words, _, _)| command.contains(words.as_str()))?;
+        Some(PortError::permanent("starting a dyno", why))
     }
 
     pub(crate) fn services(&self, app: &AppId, process_type: &ProcessType) -> Vec<(&DynoId, &FakeDyno)> {

@@ -1,0 +1,20 @@
+//! `features:enable`.
+
+use crate::app_flag::AppFlag;
+use crate::cx::Cx;
+use crate::error::Done;
+
+/// enables an app feature
+#[derive(clap::Args)]
+pub(crate) struct Enable {
+    /// unique identifier or name of the app feature
+    feature: String,
+    #[command(flatten)]
+    app: AppFlag,
+}
+
+impl Enable {
+    pub(crate) fn run(self, cx: &Cx) -> Done {
+        super::switch(cx, &self.app, &self.feature, true)
+    }
+}

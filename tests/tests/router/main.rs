@@ -1,0 +1,6 @@
+//! The router, by requests over sockets.
+
+mod bad_requests;
+mod codes;
+mod life;
+mod streams;
