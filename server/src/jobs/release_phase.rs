@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use paas_domain::{DynoKind, DynoState, ReleaseId, ReleaseStatus, Timestamp};
 use paas_ports::{ImageRef, LogLine, LogSource, OneOffSpec, TailQuery};
 use paas_store::{AppScope, Dyno, Release, StoreError, Uow};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::JobError;
 use super::output::Section;
@@ -225,13 +225,16 @@ async fn copy_output(
             // It may have come to its end while the server died that it spoke to. What it wrote is in storage.
             let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
             return match seen.map(|seen| seen.exit_code) {
+                _ if error.is_transient() => Err(error.into()),
                 Some(Some(0)) => Ok(None),
                 // There is nothing to wait for any more: it never will be started.
-                Some(Some(_)) | None if !error.is_transient() => Ok(Some(error.to_string())),
-                _ => Err(error.into()),
+                Some(Some(_)) | None => Ok(Some(error.to_string())),
+                Some(None) => Err(error.into()),
             };
         }
     };
+    // Nobody types at it.
+    stream.shutdown().await.map_err(|e| JobError::Retry(e.to_string()))?;
     let mut buffer = vec![0_u8; 16 * 1024];
     let mut line = Vec::new();
     let mut ended = false;

@@ -3,7 +3,10 @@
 //! Spoken to the engine directly and not through bollard, whose decoder takes a terminal's bytes 0 to 2 for
 //! a frame's header.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
@@ -16,6 +19,9 @@ use hyper_util::rt::TokioIo;
 use paas_ports::{Duplex, PortError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::StreamReader;
 
 use super::Inner;
 use super::book::Dyno;
@@ -24,6 +30,10 @@ use super::book::Dyno;
 const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 /// Bytes on their way from the engine to the reader.
 const BUFFER: usize = 64 * 1024;
+/// Pieces of a log on their way from the engine to the reader.
+const PIECES: usize = 64;
+/// How long to wait before a log is read again that could not be followed to its end.
+const READ_AGAIN: Duration = Duration::from_millis(300);
 
 /// Joins a dyno's stdin and output. `replay` sends first what it wrote so far.
 pub(crate) async fn hijack(socket: &Path, dyno: &Dyno, replay: bool) -> Result<Duplex, PortError> {
@@ -66,7 +76,7 @@ pub(crate) async fn hijack(socket: &Path, dyno: &Dyno, replay: bool) -> Result<D
 }
 
 /// Without a terminal the engine frames what it sends: stream, three zeros, length, bytes.
-async fn unframe(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<()> {
+async fn unframe(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut header = [0_u8; 8];
     loop {
         if from.read_exact(&mut header).await.is_err() {
@@ -83,23 +93,44 @@ async fn unframe(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
 
 impl Inner {
     /// What a dyno wrote from its first byte on, until it ends; what is written to it goes nowhere.
-    pub(crate) fn output_only(&self, dyno: &Dyno, follow: bool) -> Duplex {
-        let options = LogsOptionsBuilder::new().follow(follow).stdout(true).stderr(true).build();
-        let mut pieces = Box::pin(self.docker.logs(&dyno.container, Some(options)));
-        let (reader, mut output) = tokio::io::simplex(BUFFER);
+    ///
+    /// It comes from the engine's log, which has all of it, however late somebody comes to read: what is attached to
+    /// begins at some byte or other.
+    pub(crate) fn output_only(self: &Arc<Self>, dyno: &Arc<Dyno>) -> Duplex {
+        let (to, pieces) = mpsc::channel(PIECES);
+        let (inner, dyno) = (Arc::clone(self), Arc::clone(dyno));
         tokio::spawn(async move {
-            while let Some(Ok(piece)) = pieces.next().await {
-                let bytes = match piece {
-                    LogOutput::StdIn { .. } => continue,
-                    other => other.into_bytes(),
-                };
-                if output.write_all(&bytes).await.is_err() {
+            tokio::select! {
+                () = to.closed() => {}
+                () = inner.send_output(&dyno, &to) => {}
+            }
+        });
+        Box::new(tokio::io::join(StreamReader::new(ReceiverStream::new(pieces)), tokio::io::sink()))
+    }
+
+    /// Sends what the engine's log has of a dyno, until it has ended and all of it is sent. An engine that can follow no
+    /// more logs ends the stream at once; then it is read again.
+    async fn send_output(&self, dyno: &Dyno, to: &mpsc::Sender<io::Result<Bytes>>) {
+        let mut facts = dyno.watch();
+        let mut sent = 0;
+        loop {
+            let ended = facts.borrow().exit.is_some();
+            let options = LogsOptionsBuilder::new().follow(!ended).stdout(true).stderr(true).build();
+            let mut pieces = std::pin::pin!(self.docker.logs(&dyno.container, Some(options)).skip(sent));
+            while let Some(piece) = pieces.next().await {
+                sent += 1;
+                let piece = piece.map(LogOutput::into_bytes).map_err(io::Error::other);
+                let broken = piece.is_err();
+                if to.send(piece).await.is_err() || broken {
                     return;
                 }
             }
-            let _ = output.shutdown().await;
-        });
-        Box::new(tokio::io::join(reader, tokio::io::sink()))
+            if ended {
+                return;
+            }
+            let exit = facts.wait_for(|f| f.exit.is_some());
+            let _ = tokio::time::timeout(READ_AGAIN, exit).await;
+        }
     }
 }
 

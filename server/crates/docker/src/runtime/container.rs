@@ -4,7 +4,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ResourcesUlimits, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use paas_domain::{ConfigVars, DynoSize, InstallId};
+use paas_domain::{ConfigVars, DynoKind, DynoSize, InstallId};
 use paas_ports::ImageRef;
 
 use super::tag::Tag;
@@ -38,7 +38,8 @@ pub(crate) fn body(
         attach_stdin: Some(tag.attach),
         attach_stdout: Some(tag.attach),
         attach_stderr: Some(tag.attach),
-        open_stdin: Some(tag.attach),
+        // A release command's stdin is at its end.
+        open_stdin: Some(tag.attach && tag.kind != DynoKind::Release),
         // The end of the attacher's input is the end of the dyno's.
         stdin_once: Some(tag.attach),
         // We look ourselves, faster and without a process in the dyno.

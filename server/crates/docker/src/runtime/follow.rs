@@ -1,15 +1,16 @@
 //! A dyno's output on its way into the app's log.
 //!
-//! The engine keeps the output; how far it was taken over is in a file, written after the lines are stored.
-//! So a killed server repeats a few lines at worst, and never loses one.
+//! The engine keeps the output; how far it was taken over is in a file, written after the lines are stored. So a killed
+//! server loses none; and what it had stored and not yet written down, the next one finds in the log and does not repeat.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt as _;
-use paas_domain::Timestamp;
-use paas_ports::{LogLine, LogSource};
+use paas_domain::{AppId, Timestamp};
+use paas_ports::{LogLine, LogSource, LogStore, TailQuery};
 
 use super::Inner;
 use super::book::Dyno;
@@ -20,12 +21,15 @@ use crate::engine::status;
 const LINE_BYTES: usize = 10_000;
 /// The most pieces that are stored at once.
 const BATCH: usize = 512;
+/// How far the lines of stdout and of stderr may be out of order, in milliseconds.
+const OUT_OF_ORDER_MS: i64 = 1_000;
 
 /// Takes over all output of a dyno, until it has ended and its last line is stored.
 pub(crate) async fn follow(inner: &Inner, dyno: &Dyno) {
     let saved = inner.files.position(&dyno.tag.dyno);
     let process = dyno.tag.name.to_string();
-    let mut taker = Taker { process, position: saved, saved, rest: Default::default() };
+    let known = Known::read(&*inner.logs, &dyno.tag.app, &process, &saved).await;
+    let mut taker = Taker { process, position: saved, saved, rest: Default::default(), known };
     let mut facts = dyno.watch();
     loop {
         let ended = facts.borrow().exit.is_some();
@@ -58,6 +62,59 @@ struct Taker {
     saved: Position,
     /// What is left of a line whose end has not come yet: stdout, stderr.
     rest: [Vec<u8>; 2],
+    known: Known,
+}
+
+/// The lines of a dyno that were stored before this follower began, and perhaps not written down as such: each of them
+/// once more.
+#[derive(Default)]
+struct Known {
+    lines: HashMap<(Timestamp, String), usize>,
+    newest: Timestamp,
+}
+
+impl Known {
+    /// Those that are not older than what is written down. Without an answer, lines may be repeated.
+    async fn read(logs: &dyn LogStore, app: &AppId, process: &str, saved: &Position) -> Self {
+        let (source, process) = (Some(LogSource::App), Some(process.to_owned()));
+        let query = TailQuery { lines: TailQuery::MAX_LINES, source, process, ..TailQuery::default() };
+        let stored = match logs.tail(app, query).await {
+            Ok(tails) => tails.map(|tail| tail.line).collect().await,
+            Err(error) => {
+                tracing::warn!(%app, %error, "cannot read which log lines are stored");
+                Vec::new()
+            }
+        };
+        Self::of(stored, saved)
+    }
+
+    fn of(stored: impl IntoIterator<Item = LogLine>, saved: &Position) -> Self {
+        let oldest = Timestamp(saved.out.at_ns.min(saved.err.at_ns) / 1_000_000);
+        let mut known = Self::default();
+        for line in stored.into_iter().filter(|line| line.at >= oldest) {
+            known.newest = known.newest.max(line.at);
+            *known.lines.entry((line.at, line.message)).or_default() += 1;
+        }
+        known
+    }
+
+    /// Whether this line, which the engine tells, is not stored yet.
+    fn lacks(&mut self, line: &LogLine) -> bool {
+        if self.lines.is_empty() {
+            return true;
+        }
+        if line.at.since_ms(self.newest) > OUT_OF_ORDER_MS {
+            self.lines.clear();
+            return true;
+        }
+        match self.lines.get_mut(&(line.at, line.message.clone())) {
+            Some(times) if *times > 0 => {
+                *times -= 1;
+                false
+            }
+            _ => true,
+        }
+    }
 }
 
 impl Taker {
@@ -146,10 +203,11 @@ impl Taker {
     }
 
     /// Stores lines however long it takes: until then the engine keeps them, and the container stays.
-    async fn store(&mut self, inner: &Inner, dyno: &Dyno, lines: Vec<LogLine>) {
+    async fn store(&mut self, inner: &Inner, dyno: &Dyno, mut lines: Vec<LogLine>) {
         if lines.is_empty() {
             return;
         }
+        lines.retain(|line| self.known.lacks(line));
         let mut pause = Duration::from_millis(50);
         while let Err(e) = inner.logs.append(&dyno.tag.app, lines.clone()).await {
             tracing::warn!(dyno = %dyno.tag.name, error = %e, "cannot store log lines");
@@ -196,7 +254,7 @@ mod tests {
 
     fn taker() -> Taker {
         let (position, saved) = (Position::default(), Position::default());
-        Taker { process: "web.1".to_owned(), position, saved, rest: Default::default() }
+        Taker { process: "web.1".to_owned(), position, saved, rest: Default::default(), known: Known::default() }
     }
 
     fn out(text: &str) -> LogOutput {
@@ -226,6 +284,25 @@ mod tests {
         }
         let messages: Vec<&str> = lines.iter().map(|l| l.message.as_str()).collect();
         assert_eq!(messages, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_a_killed_server_stored_and_did_not_write_down_is_not_stored_twice() {
+        let line = |ms: i64, message: &str| LogLine {
+            at: Timestamp(ms),
+            source: LogSource::App,
+            process: "web.1".to_owned(),
+            message: message.to_owned(),
+        };
+        let saved = Position { out: Mark { at_ns: 5_000_000, pieces: 1 }, err: Mark { at_ns: 6_000_000, pieces: 1 } };
+        // Of the dyno before it in this slot, of what is written down, and twice the same in what is not.
+        let stored = [line(1, "old"), line(5, "a"), line(7, "b"), line(8, "tick"), line(8, "tick")];
+        let mut known = Known::of(stored, &saved);
+        let told = [line(7, "b"), line(8, "tick"), line(8, "tick"), line(8, "tick"), line(9, "c"), line(7, "e")];
+        let lacking: Vec<_> = told.iter().filter(|line| known.lacks(line)).map(|line| line.message.as_str()).collect();
+        assert_eq!(lacking, ["tick", "c", "e"]);
+        assert!(known.lacks(&line(2_000, "b")) && known.lines.is_empty(), "it is caught up with");
+        assert!(known.lacks(&line(7, "b")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use paas_domain::{DynoId, Generation};
+use paas_domain::{DynoId, DynoKind, Generation};
 use paas_ports::{Duplex, OneOffSpec, PortError};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -74,14 +74,20 @@ impl Inner {
         match found.stage {
             Stage::Created if facts.stop.is_some() || facts.exit.is_some() => Err(gone()),
             Stage::Created if !dyno.tag.attach => Err(PortError::transient("attaching to a dyno", "it is starting")),
+            // Nobody types at it. And a server may have died as it started it: then it runs before we are attached, and
+            // what it says until then would be missed.
+            Stage::Created if dyno.tag.kind == DynoKind::Release => {
+                self.start_now(dyno).await?;
+                Ok(self.output_only(dyno))
+            }
             Stage::Created => {
                 let duplex = hijack(&self.socket, dyno, false).await?;
                 self.start_now(dyno).await?;
                 Ok(duplex)
             }
-            Stage::Running if dyno.tag.attach => hijack(&self.socket, dyno, true).await,
-            Stage::Running => Ok(self.output_only(dyno, true)),
-            Stage::Exited => Ok(self.output_only(dyno, false)),
+            Stage::Running if dyno.tag.tty => hijack(&self.socket, dyno, true).await,
+            // Its stdin ended with whoever was attached first.
+            Stage::Running | Stage::Exited => Ok(self.output_only(dyno)),
         }
     }
 
