@@ -38,7 +38,6 @@ impl Link {
     pub(crate) fn run(self) {
         let mut wait = BACK_OFF.0;
         loop {
-            self.find_task();
             let reached = || {
                 self.shared.state().asked = true;
                 let _ = self.events.send(Event::Asked);
@@ -101,7 +100,10 @@ impl Link {
         }
     }
 
+    /// What we say first. What task this is, is asked only here, when the hub is reached: the half second that a dyno waits
+    /// for the hub is not spent on it.
     fn hello(&self) -> Hello {
+        self.find_task();
         let state = self.shared.state();
         Hello {
             version: VERSION,
