@@ -2,7 +2,7 @@
 //! the transaction that writes its result.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Which side of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ impl Side {
     }
 }
 
-type Hook = Box<dyn Fn(&str, Side) -> bool + Send + Sync>;
+type Hook = Arc<dyn Fn(&str, Side) -> bool + Send + Sync>;
 
 /// The crash points of one server. Without a hook or a plan they cost a look at an empty option.
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl CrashPoints {
 
     /// Calls `hook` at every point; where it answers `true`, the caller must stop as if it were dead.
     pub fn set(&self, hook: impl Fn(&str, Side) -> bool + Send + Sync + 'static) {
-        *self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Box::new(hook));
+        *self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(hook));
     }
 
     /// Passes a point. Where it is to crash, this never returns: the surrounding future hangs until the test
@@ -65,11 +65,9 @@ impl CrashPoints {
         {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
-        let crash = {
-            let hook = self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            hook.as_ref().is_some_and(|hook| hook(step, side))
-        };
-        if crash {
+        // A hook may take its time: meanwhile others pass.
+        let hook = self.hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if hook.is_some_and(|hook| hook(step, side)) {
             std::future::pending::<()>().await;
         }
     }
