@@ -163,14 +163,20 @@ impl Running {
         let is_whole = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_whole);
         tokio::spawn(async move {
-            self.listen(sender, &ends, idle, cancelled).await;
-            drop(hold);
+            self.listen(sender, &ends, idle, cancelled, hold).await;
         });
         let first = rest.recv().await.and_then(Result::ok);
         Output { first, rest, is_whole }
     }
 
-    async fn listen(mut self, sender: Sender, is_whole: &AtomicBool, idle: Duration, cancelled: CancellationToken) {
+    async fn listen(
+        mut self,
+        sender: Sender,
+        is_whole: &AtomicBool,
+        idle: Duration,
+        cancelled: CancellationToken,
+        hold: impl Send,
+    ) {
         let complaints = tokio::spawn(read_complaints(self.stderr.take()));
         let end = match self.stdout.take() {
             Some(stdout) => carry(stdout, &sender, idle, &cancelled).await,
@@ -182,6 +188,8 @@ impl Running {
             let _ = tokio::time::timeout(idle, sender.send(Err(BrokeOff))).await;
         }
         is_whole.store(true, Ordering::SeqCst);
+        // Before the end of the output is heard: whoever heard it may ask for the next.
+        drop(hold);
         // Only now: whoever reads takes the end of the output for the end of the child.
         drop(sender);
         if !succeeded {

@@ -26,8 +26,11 @@ use crate::ops::accept_build::{Accepted, BuildSource, Verdict, accept_push, awai
 /// Why a ref stays where somebody else has moved it meanwhile: git's own words.
 const FETCH_FIRST: &str = "fetch first: the ref has moved";
 
-/// How long an output may still come in after the verdict.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long an output that was begun may still come in after the verdict: its end is sure to come, from storage that may
+/// be slow.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+/// How long one may be begun after it.
+const FIRST_WORDS: Duration = Duration::from_millis(100);
 
 /// The way to the hook, and by it to the pusher's terminal.
 pub(super) struct HookOutput<'a>(WriteHalf<'a>);
@@ -330,7 +333,7 @@ async fn follow(cx: &Cx, pusher: &Pusher, build: &Build, hook: &mut HookOutput<'
             ended = &mut waiting => {
                 // An output that was never begun has no end; that of a build that was deployed was begun.
                 let begun = heard || matches!(ended, Ok(Ok(Verdict::Deployed)));
-                let patience = if begun { LAST_WORDS } else { LAST_WORDS / 10 };
+                let patience = if begun { LAST_WORDS } else { FIRST_WORDS };
                 let rest = async {
                     while let Some(bytes) = output.next().await {
                         hook.bytes(&bytes).await?;

@@ -1,8 +1,10 @@
 //! Waiting until a release's dynos serve, and saying why they do not.
 
+use std::time::{Duration, Instant};
+
 use futures_util::StreamExt as _;
 use paas_domain::{AppId, DynoKind, ProcessType, ReleaseVersion, RolloutState, Timestamp};
-use paas_ports::TailQuery;
+use paas_ports::{LogLine, LogSource, TailQuery};
 use paas_store::{AppScope, Dyno, Release, Service, StoreError, Uow};
 
 use super::JobError;
@@ -172,16 +174,32 @@ pub(super) fn superseded_text(release: &Release, newer: &Newer) -> String {
     )
 }
 
+/// How long a dyno's last lines may take to come: that it has ended is known first.
+const LAST_LINES: Duration = Duration::from_secs(3);
+
+/// The last lines of the dynos that did not start. Of those that ended, "crashed" comes behind their own last one.
+async fn last_lines(cx: &Cx, app: &AppId, failure: &Failure) -> Vec<LogLine> {
+    let since = Instant::now();
+    loop {
+        let query = TailQuery { lines: 20, process: Some(failure.process_type.to_string()), ..TailQuery::default() };
+        let Ok(tails) = cx.logs.tail(app, query).await else { return Vec::new() };
+        let lines: Vec<LogLine> = tails.map(|tail| tail.line).collect().await;
+        let is_last = |line: &LogLine| line.source == LogSource::Heroku && line.message.ends_with("to crashed");
+        let all = !failure.reason.contains("exited") || lines.iter().any(is_last);
+        if all || since.elapsed() > LAST_LINES {
+            return lines;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What the pusher reads: the cause, the last lines that the dynos wrote, and what to do.
 pub(super) async fn failure_text(cx: &Cx, app: &AppId, release: &Release, failure: &Failure) -> String {
     let mut text = format!(" !     {} did not start: {}\n", release.version, failure.reason);
-    let query = TailQuery { lines: 20, process: Some(failure.process_type.to_string()), ..TailQuery::default() };
-    if let Ok(lines) = cx.logs.tail(app, query).await {
-        let lines: Vec<String> = lines.map(|tail| format!("       {}\n", tail.line)).collect().await;
-        if !lines.is_empty() {
-            text.push_str(" !     The last lines of its log:\n");
-            text.extend(lines);
-        }
+    let lines = last_lines(cx, app, failure).await;
+    if !lines.is_empty() {
+        text.push_str(" !     The last lines of its log:\n");
+        text.extend(lines.iter().map(|line| format!("       {line}\n")));
     }
     if failure.is_tried_on {
         text.push_str(" !     It is tried on: the release serves as soon as its dynos can be started.\n");

@@ -126,10 +126,17 @@ pub(super) async fn forget_ended(cx: &Cx, wish: &Wish, seen: &Observed) -> Resul
     let mut look_again = None;
     for dyno in seen.dynos.iter().filter(|dyno| dyno.kind == DynoKind::Run && dyno.exit_code.is_some()) {
         let due = dyno.since.plus_s(KEEP_ENDED_S);
-        if due <= cx.now() && !wish.dynos.iter().any(|row| row.id == dyno.id) {
-            cx.runtime.forget(&dyno.id).await?;
-        } else {
+        if due > cx.now() || wish.dynos.iter().any(|row| row.id == dyno.id) {
             look_again = sooner(look_again, Some(due.max(cx.now().plus_ms(100))));
+            continue;
+        }
+        match cx.runtime.forget(&dyno.id).await {
+            // No reason for the rest of the pass to wait.
+            Err(error) if error.is_transient() => {
+                tracing::debug!(dyno = %dyno.name, %error, "an ended dyno is forgotten later");
+                look_again = sooner(look_again, Some(cx.now().plus_s(1)));
+            }
+            forgotten => forgotten?,
         }
     }
     Ok(look_again)
