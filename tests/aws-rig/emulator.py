@@ -17,12 +17,13 @@ import reach
 import registry
 import roles
 import scheduler
+import snapshots
 import state
 import stopping
 import targets
 
 if __name__ == "__main__":
-    for part in (containers, roles, targets, stopping, health, scheduler, certificates, listeners, quotas, rates, registry):
+    for part in (snapshots, containers, roles, targets, stopping, health, scheduler, certificates, listeners, quotas, rates, registry):
         part.install()
     if os.environ.get("AUTH", "").lower() == "true":
         iam.install()

@@ -8,7 +8,7 @@ host name, wildcards too, names a balancer; without one 421, in TLS the handshak
 Rules by priority (host, path, method, header, query, source address), forward (also weighted), redirect, fixed response; round robin over the healthy
 targets, over all when every one is unhealthy, 503 without any, 502 when refused or reset, 504 after 60 s; keep-alive to clients, one
 connection per request to the target; websockets; AWSALB cookie where the group is sticky. A redirect to 80 or 443 names the local
-port that stands for it. GET /_front gives counters.
+port that stands for it. GET /_front gives counters; GET /_look answers when the account was looked at anew, else it is each 0.2 s.
 """
 import asyncio
 import fnmatch
@@ -28,16 +28,23 @@ from reach import pipe
 STATE = {"balancers": {}, "targets": {}, "sticky": {}, "records": {}}
 ROUND, COUNT, IDLE_S, POLL_S = itertools.count(), {}, 60, 0.2
 LOCAL = {}                          # listener's port -> the local port that a browser can open
+LOOKS, ACCOUNT = asyncio.Lock(), {"url": ""}
 
 
-async def poll(url):
+async def look():
+    """One at a time: an older look must not come behind a newer one."""
+    async with LOOKS:
+        state = await asyncio.to_thread(lambda: json.load(urllib.request.urlopen(ACCOUNT["url"], timeout=20)))
+        for lb in state["balancers"].values():
+            for listener in lb["listeners"].values():
+                listener["rules"].sort(key=lambda r: 10**6 if r["Priority"] == "default" else int(r["Priority"]))
+        STATE.update(state)
+
+
+async def poll():
     while True:
         try:
-            state = await asyncio.to_thread(lambda: json.load(urllib.request.urlopen(url, timeout=5)))
-            for lb in state["balancers"].values():
-                for listener in lb["listeners"].values():
-                    listener["rules"].sort(key=lambda r: 10**6 if r["Priority"] == "default" else int(r["Priority"]))
-            STATE.update(state)
+            await look()
         except Exception as e:
             print("front:", repr(e), flush=True)
         await asyncio.sleep(POLL_S)
@@ -149,6 +156,9 @@ async def serve_one(r, w, listener):
         return not drop and "content-length" not in headers and "transfer-encoding" not in headers
     if path == "/_front":
         return await answer(reply(200, json.dumps(COUNT), "application/json"))
+    if path == "/_look":
+        await look()
+        return await answer(reply(200))
     found = (balancer_for(host) or {"listeners": {}})["listeners"].get(listener)
     if found is None:
         return await answer(reply(421, f"no DNS record or listener for {host}"))
@@ -230,14 +240,15 @@ async def serve(port, listener, context):
 
 
 async def main(args):
-    asyncio.create_task(poll(args[args.index("--state") + 1]))
+    ACCOUNT["url"] = args[args.index("--state") + 1]
+    polling = asyncio.create_task(poll())
     context = tls.context(args[args.index("--folder") + 1], lambda host: (balancer_for(host) or {"listeners": {}})["listeners"].get("443"))
     servers = []
     for port, listener, secure in (re.fullmatch(r"(\d+)=(\d+)(/tls)?", a).groups() for a in args if re.match(r"\d+=", a)):
         if secure or listener == "80":
             LOCAL[listener] = port
         servers.append(await serve(int(port), listener, context if secure else None))
-    await asyncio.gather(*(s.serve_forever() for s in servers))
+    await asyncio.gather(polling, *(s.serve_forever() for s in servers))
 
 
 if __name__ == "__main__":
