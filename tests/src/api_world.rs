@@ -33,11 +33,11 @@ use tokio::task::JoinSet;
 
 pub use self::http::{Answer, Ask};
 use self::schema::check_facts;
-use crate::core_world::TAKES;
+use crate::core_world::{TAKES, memory_folder};
 use crate::database::{Database, Dump, files};
 
 /// After so long without an answer a request is said to hang. How long one may take is for its test to say.
-const WITHIN: Duration = Duration::from_secs(5);
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// A server and the world around it.
 pub struct ApiWorld {
@@ -91,7 +91,7 @@ impl ApiWorld {
     }
 
     async fn start(database: Database, still: Option<Arc<ManualClock>>, offer: Option<Offer>) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = memory_folder();
         let path = |name: &str| folder.path().join(name);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");

@@ -205,7 +205,11 @@ impl Outside {
 
 /// A temporary folder in memory where there is one: a process that is dropped loses nothing that it wrote, so the
 /// disk plays no part, and waiting for it is most of what a life would do.
-fn memory_folder() -> tempfile::TempDir {
+///
+/// # Panics
+/// When there is room in neither.
+#[must_use]
+pub fn memory_folder() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).expect("a temporary folder")
@@ -300,10 +304,10 @@ impl Core {
     /// Waits until `look` answers something.
     ///
     /// # Panics
-    /// When it does not within ten seconds.
+    /// When it does not within a minute.
     pub async fn until<T>(&self, what: &str, look: impl AsyncFn(&Cx) -> Option<T>) -> T {
         let waited = tokio::time::timeout(
-            Duration::from_secs(10),
+            Duration::from_secs(60),
             outside::task(async {
                 loop {
                     if let Some(found) = look(&self.cx).await {
@@ -313,6 +317,6 @@ impl Core {
                 }
             }),
         );
-        waited.await.unwrap_or_else(|_| panic!("it did not come to it within 10 s: {what}"))
+        waited.await.unwrap_or_else(|_| panic!("it did not come to it within a minute: {what}"))
     }
 }

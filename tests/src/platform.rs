@@ -31,9 +31,11 @@ pub use second::Second;
 pub use shell::{Ran, Running};
 
 /// How long the server may take to answer after its start.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
 /// How long everything of a destroyed app may take to be gone.
 pub const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How long what is true already may take to be seen on a busy machine.
+pub const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What `make test` says about the images and programs that builds need.
 struct Parts {

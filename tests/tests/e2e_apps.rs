@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use paas_tests::on_each_platform;
-use paas_tests::platform::{Kind, Platform, Ran};
+use paas_tests::platform::{Kind, Platform, Ran, SEEN_WITHIN};
 
 on_each_platform!(flask, express, go, static_site, websockets);
 
@@ -80,7 +80,7 @@ fn goes_its_way(kind: Kind, case: &Case) {
         assert!(first.stderr.contains(types), "{first}");
     }
     let first = case.fetched.into_iter().fold(first.done().tells(case.detected), Ran::tells);
-    platform.serves(name, &format!("Hello from {fixture} v1"), Duration::from_secs(1));
+    platform.serves(name, &format!("Hello from {fixture} v1"), SEEN_WITHIN);
 
     app.replace(case.answer, &format!("{fixture} v1"), &format!("{fixture} v2"));
     app.commit("Second");
@@ -88,7 +88,7 @@ fn goes_its_way(kind: Kind, case: &Case) {
     in_herokus_form(&second, 4);
     let second = second.done().tells(case.detected);
     let second = case.fetched.into_iter().fold(case.reused.into_iter().fold(second, Ran::tells), Ran::lacks);
-    platform.serves(name, &format!("Hello from {fixture} v2"), Duration::from_secs(1));
+    platform.serves(name, &format!("Hello from {fixture} v2"), SEEN_WITHIN);
     eprintln!("{name} ({kind:?}): first push {:.1?}, second push {:.1?}", first.took, second.took);
 
     app.paas("ps:scale web=2").done().tells("Scaling dynos... done, now running web at 2:");

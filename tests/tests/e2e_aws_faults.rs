@@ -12,9 +12,9 @@ use paas_tests::platform::{Platform, Repository, until};
 use serde_json::{Value, json};
 
 const DECLINED: &str = "! [remote rejected] main -> main (pre-receive hook declined)";
-/// Calls that go with time, not with what is done: the queue is polled, outputs are followed, lines written, and a task
-/// is looked at for as long as it takes to come up, which is this machine's speed.
-const BY_TIME: [&str; 4] = ["sqs:", "s3:", "logs:", "ecs:DescribeTasks"];
+/// Calls that go with time, not with what is done: the queue is polled, outputs are followed, lines written, and tasks
+/// and what they lack are looked at for as long as they take to come up, which is this machine's speed.
+const BY_TIME: [&str; 6] = ["sqs:", "s3:", "logs:", "ecs:DescribeTasks", "ecs:DescribeServices", "ecs:ListTasks"];
 
 /// One cell.
 struct Cell {

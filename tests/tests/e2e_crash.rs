@@ -241,6 +241,7 @@ impl<'a> Victim<'a> {
     /// Everything was asked for and answered: it becomes true, with all that takes a moment.
     fn rests(&mut self, crash: &Crash<'_>) {
         let since = Instant::now();
+        let mut before = Vec::new();
         loop {
             let seen = self.eyes.look(&self.promises);
             let violations = check(&Look { seen: &seen, promises: &self.promises, at_rest: true });
@@ -248,6 +249,10 @@ impl<'a> Victim<'a> {
                 break;
             }
             assert!(since.elapsed() < soon(self.platform), "at rest behind {}: {violations:#?}", crash.at);
+            if violations != before {
+                eprintln!("{:.1?} behind {}: {violations:?}", since.elapsed(), crash.at);
+                before = violations;
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
         if let Some(promised) = self.promises.living(&self.name) {

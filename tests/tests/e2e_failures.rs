@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use paas_tests::on_each_platform;
-use paas_tests::platform::{Kind, Platform, Ran, Repository, until};
+use paas_tests::platform::{Kind, Platform, Ran, Repository, SEEN_WITHIN, until};
 
 on_each_platform!(
     a_build_that_fails_changes_nothing,
@@ -65,7 +65,7 @@ fn a_build_that_fails_changes_nothing(kind: Kind) {
     push.tells("remote:  !     No default language could be detected for this app.").tells(DECLINED);
 
     assert_eq!(tip(&app), served);
-    platform.serves("broken", "Hello from procfile-only v1", Duration::from_secs(1));
+    platform.serves("broken", "Hello from procfile-only v1", SEEN_WITHIN);
     assert_eq!(platform.releases("broken").len(), 3, "a failed build makes no release");
     platform.finish();
 }
@@ -90,16 +90,15 @@ fn a_release_phase_that_fails_leaves_the_old_release_serving(kind: Kind) {
     assert_eq!(tip(&app), commit);
 
     // A cause that goes away by itself: the same release once more.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
-    app.write("release.pl", &format!("$| = 1; print \"is it time?\\n\"; exit(time < {} ? 9 : 0);\n", now + 15));
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let then = now() + platform.soon().as_secs();
+    app.write("release.pl", &format!("$| = 1; print \"is it time?\\n\"; exit(time < {then} ? 9 : 0);\n"));
     app.replace("serve.pl", "release-phase v1", "release-phase v2");
     app.commit("Not yet");
     app.push().exits(1).tells("is it time?").tells("Release command failed (exit status 9)").tells(DECLINED);
-    platform.serves("phased", "Hello from release-phase v1", Duration::from_secs(1));
+    platform.serves("phased", "Hello from release-phase v1", SEEN_WITHIN);
     assert_eq!(tip(&app), commit);
-    let left =
-        (now + 15).saturating_sub(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("now").as_secs());
-    std::thread::sleep(Duration::from_secs(left + 1));
+    std::thread::sleep(Duration::from_secs(then.saturating_sub(now()) + 1));
     app.paas("releases:retry").done().tells("Retrying v6 on phased... done, v7").says("is it time?");
     platform.serves("phased", "Hello from release-phase v2", platform.soon());
     app.paas("releases").done().says("Current: v7");
@@ -134,7 +133,7 @@ fn an_app_that_crashes(kind: Kind) {
     push.tells("The release that served before still serves").tells(DECLINED);
     assert_eq!(tip(&app), served);
     for _ in 0..20 {
-        platform.serves("steady", "Hello from procfile-only v1", Duration::from_secs(1));
+        platform.serves("steady", "Hello from procfile-only v1", SEEN_WITHIN);
     }
     until("the crashed dyno in ps", platform.soon(), || {
         app.paas("ps").done().stdout.contains(": crashed ").then_some(())
@@ -231,7 +230,7 @@ fn a_newer_push_supersedes_a_waiting_one(kind: Kind) {
     second.tells(DECLINED);
     first.wait().done().tells("remote:        Released v3");
     third.wait().done().tells("remote:        Released v4");
-    platform.serves("busy", "Hello from third", Duration::from_secs(1));
+    platform.serves("busy", "Hello from third", SEEN_WITHIN);
     platform.finish();
 }
 
@@ -260,7 +259,7 @@ fn a_closed_terminal_cancels_nothing(kind: Kind) {
     let push = app.spawn("git push aws main");
     push.writes("it begins", Duration::from_secs(60));
     push.hang_up();
-    platform.serves("patient", "Hello from slow v2", Duration::from_secs(60));
+    platform.serves("patient", "Hello from slow v2", platform.soon() * 3);
     until("the branch moves", platform.soon(), || (tip(&app) == commit).then_some(()));
     platform.finish();
 }

@@ -146,7 +146,7 @@ impl Platform {
     /// # Panics
     /// When they are not.
     pub fn have_restarted(&self, app: &str, process_type: &str, earlier: &[Value]) {
-        until(&format!("other dynos than {earlier:?} are up"), self.soon() * 3 / 2, || {
+        until(&format!("other dynos than {earlier:?} are up"), self.soon() * 3, || {
             let all = self.dynos(app, process_type, "");
             let is_new = |dyno: &Value| dyno["state"] == "up" && !earlier.contains(&dyno["id"]);
             (all.len() == earlier.len() && all.iter().all(is_new)).then_some(())
@@ -158,7 +158,7 @@ impl Platform {
     /// # Panics
     /// When they are not.
     pub fn are_up(&self, app: &str, process_type: &str, count: usize) {
-        until(&format!("{count} {process_type} of {app} up"), self.soon() * 3 / 2, || {
+        until(&format!("{count} {process_type} of {app} up"), self.soon() * 3, || {
             let all = self.dynos(app, process_type, "");
             (all.len() == count && all.iter().all(|dyno| dyno["state"] == "up")).then_some(())
         });

@@ -160,7 +160,7 @@ async fn a_slow_head_is_cut() {
             assert_eq!(api.get("/account").await.status, 200);
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(40), cut).await.expect("it is cut");
-    assert!(begun.elapsed() < std::time::Duration::from_secs(36), "{:?}", begun.elapsed());
+    tokio::time::timeout(std::time::Duration::from_secs(90), cut).await.expect("it is cut");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
     api.end().await;
 }

@@ -33,7 +33,7 @@ async fn ended(world: &ApiWorld, before: usize) -> Value {
 async fn config_during_a_release_phase(database: Database) {
     let world = ApiWorld::live(database).await;
     world.create_app("hello").await;
-    let files = &[("Procfile", "web: serve\nrelease: sleep 600\n")];
+    let files = &[("Procfile", "web: serve\nrelease: sleep 3000\n")];
     let url = world.upload(files).await;
     let body = json!({"source_blob": {"url": url, "version": "v1"}});
     assert_eq!(world.post("/apps/hello/builds", &body).await.status, 201);

@@ -336,12 +336,12 @@ async fn builds_wait_for_each_other(database: Database) {
         (path, world.path_of(build["output_stream_url"].as_str().expect("a URL")))
     };
     let (first, output) = build().await;
-    for _ in 0..500 {
-        if world.builds.started().len() == 1 {
-            break;
+    let begun = async {
+        while world.builds.started().len() != 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), begun).await.expect("the first build begins");
     let (second, superseded) = build().await;
     let (third, _) = build().await;
     assert_eq!(world.get(&second).await.json()["status"], "failed");

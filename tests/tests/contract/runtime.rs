@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use paas_domain::{AppId, SystemClock};
+use paas_ports::contract::runtime::bench::STOP_GRACE;
 use paas_ports::contract::runtime::{RuntimeBench, WatchedPools};
 use paas_ports::fake::FakeLogStore;
 use paas_ports::fake::{FakeDynos, FakeLogWorld, FakeRuntime, FakeTiming};
@@ -50,7 +51,7 @@ mod fake {
         async fn start() -> Self {
             let timing = FakeTiming {
                 boot_timeout: Duration::from_secs(2),
-                stop_grace: Duration::from_secs(1),
+                stop_grace: STOP_GRACE,
                 drain_timeout: Duration::from_secs(3),
             };
             let world = FakeDynos::with_timing(Arc::new(SystemClock), timing);

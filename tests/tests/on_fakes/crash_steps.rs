@@ -345,7 +345,7 @@ async fn live(point: (&'static str, Side), seed: u64) -> Arc<Plan> {
     let first = life.commit(&format!("web: {counts}; serve\nworker: {counts}; worker\n{phase}"));
     life.push(&first).await;
     assert_eq!(life.tip().await.as_deref(), Some(first.as_str()), "seed {seed}: the branch moved");
-    assert!(life.serves(), "seed {seed}: a push that succeeded serves");
+    life.until("a push that succeeded serves", async |life| life.serves().then_some(())).await;
     life.at_rest(&[("web", 1)]).await;
 
     let worker: ProcessType = "worker".parse().expect("a type");

@@ -287,9 +287,10 @@ async fn a_job_that_gives_up_leaves_nothing() {
     let (_, first) = world.push("web: serve\n").await;
     let sources = world.world.folder().join("objects/sources");
     for method in ["build", "export"] {
-        world.world.builds.fail_next(method, 8);
+        world.world.builds.fail_next(method, 100);
         let (build, commit) = world.accept(&format!("web: serve\nother: {method}\n")).await;
         let verdict = world.verdict_by(200, &build, &commit).await;
+        world.world.builds.fail_next(method, 0);
         assert!(matches!(&verdict, Verdict::Declined(why) if why.contains("told to fail")), "{verdict:?}");
         world.rests().await;
         assert_eq!(world.world.builds.left(), [], "{method}");

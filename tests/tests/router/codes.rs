@@ -314,12 +314,12 @@ async fn a_client_that_closes_its_half_behind_two_requests_gets_two_answers() {
 #[tokio::test]
 async fn a_client_that_has_closed_its_half_waits_for_a_dyno() {
     use tokio::io::AsyncWriteExt as _;
-    let rig = Rig::with(|limits| limits.half_close_ms = 200).await;
+    let rig = Rig::with(|limits| limits.half_close_ms = 1_000).await;
     let app = rig.app(HOST, &[absent("web.1", MemberState::Starting)]).await;
     let mut peer = rig.connect().await;
     peer.send(request("WAIT")).await;
     peer.stream.shutdown().await.expect("shut down");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     rig.set(&app, &[says("web.1", OK).await]).await;
     assert_eq!(peer.reply().await.text(), "ok");
 }

@@ -102,13 +102,27 @@ async fn a_change_is_live_within_five_milliseconds_at_ten_thousand_hosts() {
     assert!(took[25] < Duration::from_millis(50), "{:?}", took[25]);
 }
 
+/// Waits until the table on disk names all of these.
+async fn is_saved(state: &std::path::Path, names: &[&str]) {
+    let saved = async {
+        loop {
+            let table = std::fs::read_to_string(state.join("table.json")).unwrap_or_default();
+            if names.iter().all(|name| table.contains(name)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LATE, saved).await.expect("the table is on disk");
+}
+
 #[tokio::test]
 async fn it_serves_from_its_disk_after_a_crash() {
     let rig = Rig::with(|limits| limits.persist_ms = 20).await;
     let app = rig.app(HOST, &[shows("web.1").await]).await;
     let wild = rig.app("*.example.net", &[shows("web.2").await]).await;
     let mut events = rig.client().events();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    is_saved(&rig.options.state_dir, &[app.id.as_str(), wild.id.as_str(), "web.1", "web.2"]).await;
     rig.crash_and_restart();
     assert!(rig.get(HOST, "/").await.text().starts_with("web.1\n"), "served before anybody said anything");
     assert!(rig.get("x.example.net", "/").await.text().starts_with("web.2\n"));
@@ -279,7 +293,7 @@ async fn the_process_outlives_its_server_and_is_adopted() {
     assert!(matches!(ensure_router(program.clone(), other).await, Err(PortError::Permanent { .. })));
 
     // Killed: the client starts another one, on the table from disk.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    is_saved(&state, &[app.as_str(), HOST]).await;
     let mut events = second.events();
     let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
     assert!(killed.success());

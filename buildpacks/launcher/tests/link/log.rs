@@ -91,7 +91,7 @@ async fn a_dyno_starts_without_a_hub() {
     println!("without a hub the app starts after {} ms", at.parse::<u128>().expect("a time") - began);
     let slot: u32 = name.strip_prefix("web.").expect("the type").parse().expect("a number");
     assert!((10_000..100_000).contains(&slot), "{name}");
-    assert!(since.elapsed() < Duration::from_secs(20));
+    assert!(since.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +147,9 @@ async fn a_cut_wire_costs_no_line_and_brings_none_twice() {
     let world = World::new().await;
     let dyno = world.launcher("web.1", "for i in $(seq 1 200); do echo line $i; sleep 0.01; done");
     let dyno = { dyno }.spawn().expect("starts");
-    for count in [20, 60, 100] {
-        world.heard("more lines", |heard| heard.lines.len() > count).await;
+    for (cuts, count) in [20, 60, 100].into_iter().enumerate() {
+        // Each cut is one of a link.
+        world.heard("more lines", |heard| heard.lines.len() > count && heard.connected > cuts).await;
         world.wire.cut();
     }
     assert_eq!(ended(dyno).await.0, Some(0));

@@ -42,8 +42,8 @@ fn driver(parts: &Parts<'_>) -> DockerRuntime {
         state_dir: parts.state.path().to_owned(),
         timing: Timing {
             boot_timeout: Duration::from_secs(2),
-            stop_grace: Duration::from_secs(1),
-            drain_timeout: Duration::from_secs(3),
+            stop_grace: STOP_GRACE,
+            drain_timeout: Duration::from_secs(6),
             memory_every: Duration::from_millis(300),
             ..Timing::default()
         },

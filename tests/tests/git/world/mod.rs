@@ -26,6 +26,7 @@ use paas_server::objects::Objects;
 use paas_server::ops::create_app::create_app;
 use paas_server::token::{new_token, token_hash, token_hint};
 use paas_store::{Account, AppScope, Build, MasterKey, NewAuthorization, Release, Store};
+use paas_tests::core_world::memory_folder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -55,7 +56,7 @@ pub struct Outside {
 impl Outside {
     pub fn new() -> Self {
         Self {
-            folder: Arc::new(tempfile::tempdir().expect("a folder")),
+            folder: Arc::new(memory_folder()),
             builds: FakeBuilds::new(),
             logs: Arc::default(),
             images: FakeImages::new(),
@@ -184,6 +185,12 @@ impl World {
         outside::task(rows).await.expect("branches")
     }
 
+    /// Whether a job of this app is under way.
+    pub async fn works_on(&self, app: &App) -> bool {
+        let open = async { self.cx.store.read().await.expect("read").has_open_job(&app.scope).await };
+        outside::task(open).await.expect("jobs")
+    }
+
     pub async fn builds_of(&self, app: &App) -> Vec<Build> {
         let rows = async { self.cx.store.read().await.expect("read").builds(&app.scope).await };
         outside::task(rows).await.expect("builds")
@@ -222,9 +229,9 @@ impl World {
         found
     }
 
-    /// Waits until something is true; at most ten seconds.
+    /// Waits until something is true; at most a minute.
     pub async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         while !holds().await {
             assert!(Instant::now() < until, "in vain: {what}");
             tokio::time::sleep(Duration::from_millis(10)).await;

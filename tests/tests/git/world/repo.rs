@@ -125,7 +125,7 @@ impl Background {
     /// Waits until it has said this.
     pub async fn says(&mut self, what: &str) {
         use tokio::io::AsyncReadExt as _;
-        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
         let mut bytes = [0; 1024];
         while !self.said.contains(what) {
             let read = tokio::time::timeout_at(until, self.stderr.read(&mut bytes)).await;

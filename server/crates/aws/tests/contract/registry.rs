@@ -194,7 +194,7 @@ async fn an_image_is_pinned_by_its_manifest() {
 async fn layers_are_sent_side_by_side() {
     let (bench, proxy) = through_proxy().await;
     let image = Image::random(&[150 << 10, 150 << 10, 150 << 10, 150 << 10]);
-    proxy.slow_down("PUT /v2/", std::time::Duration::from_millis(300));
+    proxy.slow_down("PUT /v2/", std::time::Duration::from_millis(1_500));
     bench.registry.push(&AppId::new(), &image.plan, &image).await.expect("pushed");
     assert!(proxy.most_at_once() >= 3, "{} at once", proxy.most_at_once());
     bench.finish().await;

@@ -175,12 +175,12 @@ pub async fn an_unknown_language_is_a_verdict(bench: &impl BuilderBench) {
 /// The limit counts from the build's own start: a second caller does not wait for it again.
 pub async fn a_build_that_takes_too_long_is_ended(bench: &impl BuilderBench) {
     let mut spec = spec(bench, &AppId::new(), &Story::NeverEnds);
-    spec.timeout = Duration::from_secs(3);
+    spec.timeout = Duration::from_secs(8);
     let expected = BuildVerdict::Failed(BuildFailure::TimedOut);
     let (verdict, text) = build(&bench.builder(), &spec).await;
     assert_eq!(verdict, expected, "{text}");
     assert!(text.contains("started"), "{text}");
-    let again = tokio::time::timeout(Duration::from_secs(2), async { build(&bench.restarted().await, &spec).await });
+    let again = tokio::time::timeout(Duration::from_secs(6), async { build(&bench.restarted().await, &spec).await });
     assert_eq!(again.await.expect("at once"), (expected, text));
 }
 

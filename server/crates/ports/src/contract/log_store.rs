@@ -49,6 +49,8 @@ macro_rules! log_store_contract {
 }
 
 const SOON: Duration = Duration::from_millis(100);
+/// For the best of several: readers are told, which is sooner than looking again would be, also on a busy machine.
+const TOLD: Duration = Duration::from_millis(400);
 const LATE: Duration = Duration::from_secs(10);
 
 fn line(message: impl Into<String>) -> LogLine {
@@ -137,7 +139,7 @@ pub async fn followers_see_new_lines_soon(bench: impl LogBench) {
         }
         best = best.min(begun.elapsed());
     }
-    assert!(best < SOON, "seen after {best:?}");
+    assert!(best < TOLD, "seen after {best:?}");
     assert!(timeout(SOON, early.next()).await.is_err(), "each line once");
 }
 

@@ -14,7 +14,7 @@ use paas_aws::{AlbIngress, Aws, AwsOptions, MemoryLedger};
 use paas_domain::{AppId, Generation, HostName, ProcessType};
 use paas_ports::{Attachment, Ingress as _, PortError, Route};
 
-use super::world::{SEEN_AFTER, World, ask_patiently, ask_tls, dyno};
+use super::world::{World, ask_patiently, ask_tls, dyno, front_door_looks};
 use crate::support;
 
 /// Runs a test in a world of its own, which is cleared away also when the test fails.
@@ -109,7 +109,7 @@ async fn a_second_balancer_appears_by_itself() {
         let served: Vec<_> = apps.join_all().await.into_iter().flatten().collect();
         assert_eq!(served.len(), 130);
         assert_eq!(world.balancers().await.len(), 2, "80 apps on the first, 50 on the second");
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         for (name, _, _, host) in &served {
             assert_served(host, name).await;
         }
@@ -161,7 +161,7 @@ async fn drift_is_repaired_and_what_is_not_ours_is_left() {
         assert_eq!(after.len(), 4);
         assert!(after.iter().any(|rule| rule.rule_arn() == Some(&foreign)), "what is not ours is not touched");
         assert!(after.iter().all(|rule| rule.rule_arn() != Some(&orphan)));
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         for (at, name) in ["one", "two", "three"].into_iter().enumerate() {
             assert_served(&served[at].2, name).await;
         }
@@ -178,7 +178,7 @@ async fn drift_is_repaired_and_what_is_not_ours_is_left() {
         assert_ne!(again, *pool);
         world.register(&again.0, &[dyno("one again").await]).await;
         driver.publish(&route(app, 1, std::slice::from_ref(host), Some(&again))).await.expect("published");
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         assert_served(host, "one again").await;
 
         for (app, ..) in &served {
@@ -225,7 +225,7 @@ async fn a_record_that_is_not_ours_survives_the_app() {
         let left = format!("left.{domain}");
         world.point(&left).await;
         let (again, _, _) = serving(&driver, &world, "left").await;
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         assert_served(&left, "left").await;
         driver.remove(&again).await.expect("removed");
         assert_eq!((named(&left).await, named(&theirs).await), (None, before));
@@ -340,7 +340,7 @@ async fn a_group_is_always_on_its_balancer() {
         }
         driver.publish(&route(&app, 5, hosts, Some(&pool))).await.expect("published");
         assert_eq!((named().await, world.rules(&listener).await.len()), (1, 1), "it serves, and costs one rule");
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         assert_served(&host, "one").await;
     })
     .await;
@@ -355,7 +355,7 @@ async fn a_balancer_that_others_have_filled_is_left_to_them() {
         let driver = world.another().await;
         let (_, _, host) = serving(&driver, &world, "one").await;
         assert_eq!(world.balancers().await.len(), 2);
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         assert_served(&host, "one").await;
     })
     .await;
@@ -410,7 +410,7 @@ async fn a_custom_domain_gets_its_certificate() {
         let arn = attached.arn.expect("an ARN");
         // Its owner points it at the balancer, and a browser trusts it.
         world.point(host.as_str()).await;
-        tokio::time::sleep(SEEN_AFTER).await;
+        front_door_looks().await;
         assert_served(host.as_str(), "one").await;
         assert_eq!(ask_tls(host.as_str()).await.as_deref(), Ok("one"));
         let shown = || async {

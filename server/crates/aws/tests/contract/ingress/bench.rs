@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use paas_aws::AlbIngress;
@@ -13,15 +14,15 @@ use paas_domain::{AppId, DynoId, HostName, ProcessType};
 use paas_ports::contract::ingress::{Held, IngressBench, Seen};
 use paas_ports::{Attachment, Ingress, Member, MemberState, Pools, PortError, Route, outside};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use super::world::{Reply, SEEN_AFTER, World, ask_patiently_as, dyno};
+use super::world::{Reply, World, ask_patiently_as, dyno, front_door_looks};
 
 pub(crate) struct AlbBench {
     world: Arc<World>,
     driver: std::sync::Mutex<Arc<AlbIngress>>,
     pointed: Mutex<BTreeSet<String>>,
-    changed: Arc<Mutex<Instant>>,
+    /// Something changed since the front door last looked.
+    changed: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -29,7 +30,7 @@ impl IngressBench for AlbBench {
     async fn start() -> Self {
         let world = Arc::new(World::start().await);
         let driver = std::sync::Mutex::new(Arc::new(world.another().await));
-        Self { world, driver, pointed: Mutex::default(), changed: Arc::new(Mutex::new(Instant::now())) }
+        Self { world, driver, pointed: Mutex::default(), changed: Arc::new(AtomicBool::new(true)) }
     }
 
     fn ingress(&self) -> Arc<dyn Ingress> {
@@ -61,10 +62,11 @@ impl IngressBench for AlbBench {
         let whole = format!("{name}.{}", self.world.domain);
         if self.pointed.lock().await.insert(whole.to_ascii_lowercase()) {
             self.world.point(&whole.to_ascii_lowercase()).await;
-            *self.changed.lock().await = Instant::now();
+            self.changed.store(true, Ordering::SeqCst);
         }
-        let changed = *self.changed.lock().await;
-        tokio::time::sleep_until(changed + SEEN_AFTER).await;
+        if self.changed.swap(false, Ordering::SeqCst) {
+            front_door_looks().await;
+        }
         let reply = ask_patiently_as(&format!("{whole}{port}"), cookies.as_deref()).await;
         if reply.cookie.is_some() {
             cookies.clone_from(&reply.cookie);
@@ -111,7 +113,7 @@ fn seen(reply: &Reply) -> Seen {
 struct Below {
     driver: Arc<AlbIngress>,
     domain: String,
-    changed: Arc<Mutex<Instant>>,
+    changed: Arc<AtomicBool>,
 }
 
 impl Below {
@@ -145,13 +147,13 @@ impl Ingress for Below {
     async fn publish(&self, route: &Route) -> Result<(), PortError> {
         let route = Route { hosts: self.below(&route.hosts), ..route.clone() };
         let published = self.driver.publish(&route).await;
-        *self.changed.lock().await = Instant::now();
+        self.changed.store(true, Ordering::SeqCst);
         published
     }
 
     async fn remove(&self, app: &AppId) -> Result<(), PortError> {
         let removed = self.driver.remove(app).await;
-        *self.changed.lock().await = Instant::now();
+        self.changed.store(true, Ordering::SeqCst);
         removed
     }
 
@@ -163,7 +165,7 @@ impl Ingress for Below {
 /// Target groups, filled as ECS fills them.
 struct Groups {
     world: Arc<World>,
-    changed: Arc<Mutex<Instant>>,
+    changed: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -179,7 +181,7 @@ impl Pools for Groups {
         if !ports.is_empty() {
             self.world.register(&pool.0, &ports).await;
         }
-        *self.changed.lock().await = Instant::now();
+        self.changed.store(true, Ordering::SeqCst);
         Ok(())
     }
 

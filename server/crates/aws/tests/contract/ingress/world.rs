@@ -16,8 +16,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support;
 
-/// The front door looks at the account each 0.2 s.
-pub(crate) const SEEN_AFTER: Duration = Duration::from_millis(500);
 /// Not ACM's, whose certificates are issued only when somebody validates them.
 const CERTIFICATE: &str = "arn:aws:iam::000000000000:server-certificate/test";
 
@@ -159,13 +157,22 @@ pub(crate) struct Reply {
     pub(crate) cookie: Option<String>,
 }
 
+/// Waits until the front door has looked at the account as it is now.
+pub(crate) async fn front_door_looks() {
+    assert_eq!(get("localhost", "/_look", None).await.status, 200);
+}
+
 /// Sends `GET /` with this `Host`, and perhaps a cookie, to the listeners on 443.
 async fn ask_as(host: &str, cookie: Option<&str>) -> Reply {
+    get(host, "/", cookie).await
+}
+
+async fn get(host: &str, path: &str, cookie: Option<&str>) -> Reply {
     let front = std::env::var("PAAS_TEST_AWS_FRONT_443").expect("not run: no AWS front door (PAAS_TEST_AWS_FRONT_443)");
     let address = front.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address).await.expect("the front door");
     let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
-    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{cookie}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     // The front door keeps connections open, as balancers do: the answer says how long it is.

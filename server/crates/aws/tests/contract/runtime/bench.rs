@@ -13,6 +13,7 @@ use paas_domain::{AppId, DynoId, DynoName, DynoState, Generation, InstallId, Pro
 use paas_link::{
     Admitted, Claim, Gap, Hub, HubOptions, LinkAdmission, LinkEvents, LinkKey, LinkedDyno, NumberedLine, Refusal,
 };
+use paas_ports::contract::runtime::bench::STOP_GRACE;
 use paas_ports::contract::runtime::{RuntimeBench, WatchedPools};
 use paas_ports::fake::{FakeLogStore, FakeLogWorld};
 use paas_ports::{
@@ -27,7 +28,6 @@ use crate::support;
 
 /// What R10 and R12 are measured with here.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(2);
-const STOP_GRACE: Duration = Duration::from_secs(1);
 /// From `StopTask` to SIGTERM on AWS, in seconds; the rig takes a tenth.
 const DRAIN_S: &str = "5";
 
@@ -177,7 +177,8 @@ impl World {
             .health_check_interval_seconds(5)
             .health_check_timeout_seconds(2)
             .healthy_threshold_count(2)
-            .unhealthy_threshold_count(2)
+            // Longer than a dyno may wait for its slot.
+            .unhealthy_threshold_count(4)
             .send()
             .await;
         // A promise cuts its call short; the group may be there.
@@ -389,6 +390,21 @@ impl RuntimeBench for EcsBench {
         let id = containers[0].id.clone().expect("an id");
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         self.world.docker.kill_container(&id, Some(options)).await.expect("kills it");
+        // No events come here: before the next one takes its slot, the driver has to have seen that it is free.
+        let driver = self.world.driver();
+        let noted = async {
+            for app in driver.apps().await.expect("its apps") {
+                loop {
+                    driver.doubt(&app);
+                    let seen = driver.observe(&app).await.expect("a look");
+                    if !seen.dynos.iter().any(|seen| seen.id == dyno.id && seen.state == DynoState::Up) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), noted).await.expect("its end is seen");
     }
 
     async fn finish(&self) {
