@@ -2,7 +2,9 @@
 
 use paas_domain::ConfigVars;
 use paas_ports::contract::runtime::RuntimeBench as _;
-use paas_ports::contract::runtime::bench::{next, one_off, quantity, released, settle, settled, until, web};
+use paas_ports::contract::runtime::bench::{
+    STOP_GRACE, next, one_off, quantity, released, settle, settled, until, web,
+};
 use paas_ports::{Progress, Runtime as _, Secrets as _, ServiceSpec};
 use secrecy::SecretString;
 
@@ -88,7 +90,7 @@ async fn definitions_are_made_for_releases_only_and_collected() {
         let text = format!("{found:?}");
         assert!(text.contains("PAAS_CONFIG_0") && !text.contains("a-secret-canary"), "{text}");
         let container = &found.task_definition().expect("a definition").container_definitions()[0];
-        assert_eq!(container.stop_timeout(), Some(1));
+        assert_eq!(container.stop_timeout(), i32::try_from(STOP_GRACE.as_secs()).ok());
         assert!(container.image().expect("an image").contains("@sha256:"));
         assert_eq!(container.health_check().expect("a check").command(), ["CMD", "/paas/launcher", "health"]);
         assert_eq!(container.privileged(), Some(false));

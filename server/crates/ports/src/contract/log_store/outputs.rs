@@ -61,7 +61,7 @@ pub async fn output_is_followed_until_closed(bench: impl LogBench) {
     assert!(timeout(SOON, reader.next()).await.is_err(), "open: more may come");
     outputs.close(&id).await.expect("close");
     assert_eq!(timeout(LATE, reader.next()).await.expect("ends"), None);
-    assert_eq!(whole(&*outputs, &id).await, "onetwothreefour");
+    assert_eq!(whole(&*outputs, &id).await, "onetwothreeonce moreand againfour");
 }
 
 /// What was never begun is not there.
