@@ -183,13 +183,13 @@ impl Running {
             None => End::Cut,
         };
         let status = if end == End::Cut { self.end().await } else { self.child.wait().await.ok() };
+        // Before the end of the output is heard: whoever heard it may ask for the next.
+        drop(hold);
         let succeeded = status.is_some_and(|status| status.success());
         if end == End::Cut || (end == End::Open && !succeeded) {
             let _ = tokio::time::timeout(idle, sender.send(Err(BrokeOff))).await;
         }
         is_whole.store(true, Ordering::SeqCst);
-        // Before the end of the output is heard: whoever heard it may ask for the next.
-        drop(hold);
         // Only now: whoever reads takes the end of the output for the end of the child.
         drop(sender);
         if !succeeded {

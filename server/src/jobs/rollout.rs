@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use paas_domain::{AppId, DynoKind, ProcessType, ReleaseVersion, RolloutState, Timestamp};
-use paas_ports::{LogLine, LogSource, TailQuery};
+use paas_domain::{AppId, DynoKind, DynoName, ProcessType, ReleaseVersion, RolloutState, Timestamp};
+use paas_ports::{LogLine, TailQuery};
 use paas_store::{AppScope, Dyno, Release, Service, StoreError, Uow};
 
 use super::JobError;
@@ -175,22 +175,28 @@ pub(super) fn superseded_text(release: &Release, newer: &Newer) -> String {
 }
 
 /// How long a dyno's last lines may take to come: that it has ended is known first.
-const LAST_LINES: Duration = Duration::from_secs(3);
+const LAST_LINES: Duration = Duration::from_secs(6);
 
-/// The last lines of the dynos that did not start. Of those that ended, "crashed" comes behind their own last one.
+/// The last lines of the dynos that did not start.
 async fn last_lines(cx: &Cx, app: &AppId, failure: &Failure) -> Vec<LogLine> {
-    let since = Instant::now();
-    loop {
-        let query = TailQuery { lines: 20, process: Some(failure.process_type.to_string()), ..TailQuery::default() };
-        let Ok(tails) = cx.logs.tail(app, query).await else { return Vec::new() };
-        let lines: Vec<LogLine> = tails.map(|tail| tail.line).collect().await;
-        let is_last = |line: &LogLine| line.source == LogSource::Heroku && line.message.ends_with("to crashed");
-        let all = !failure.reason.contains("exited") || lines.iter().any(is_last);
-        if all || since.elapsed() > LAST_LINES {
-            return lines;
+    let tail = async |lines, process| {
+        let query = TailQuery { lines, process: Some(process), ..TailQuery::default() };
+        let tails = cx.logs.tail(app, query).await.ok()?;
+        Some(tails.map(|tail| tail.line).collect::<Vec<LogLine>>().await)
+    };
+    // Of a dyno that has ended, "crashed" comes behind its own last line.
+    let ended = failure.reason.split_once(": ").filter(|(_, how)| how.contains("exited"));
+    if let Some(dyno) = ended.and_then(|(dyno, _)| dyno.parse::<DynoName>().ok()) {
+        let since = Instant::now();
+        while let Some(lines) = tail(200, dyno.to_string()).await {
+            let said = lines.iter().rev().find(|line| line.message.starts_with("State changed from "));
+            if said.is_some_and(|said| said.message.contains("crashed")) || since.elapsed() > LAST_LINES {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    tail(20, failure.process_type.to_string()).await.unwrap_or_default()
 }
 
 /// What the pusher reads: the cause, the last lines that the dynos wrote, and what to do.

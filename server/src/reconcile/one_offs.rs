@@ -131,10 +131,10 @@ pub(super) async fn forget_ended(cx: &Cx, wish: &Wish, seen: &Observed) -> Resul
             continue;
         }
         match cx.runtime.forget(&dyno.id).await {
-            // No reason for the rest of the pass to wait.
+            // No reason for the rest of the pass to fail; what kept it keeps the others, too.
             Err(error) if error.is_transient() => {
                 tracing::debug!(dyno = %dyno.name, %error, "an ended dyno is forgotten later");
-                look_again = sooner(look_again, Some(cx.now().plus_s(1)));
+                return Ok(sooner(look_again, Some(cx.now().plus_s(10))));
             }
             forgotten => forgotten?,
         }

@@ -94,14 +94,15 @@ async fn unframe(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
 impl Inner {
     /// What a dyno wrote from its first byte on, until it ends; what is written to it goes nowhere.
     ///
-    /// It comes from the engine's log, which has all of it, however late somebody comes to read: what is attached to
-    /// begins at some byte or other.
+    /// It comes from the engine's log, which has all of it (its last 30 MB), however late somebody comes to read: what is
+    /// attached to begins at some byte or other. It comes by lines: what has no end yet is not in the log.
     pub(crate) fn output_only(self: &Arc<Self>, dyno: &Arc<Dyno>) -> Duplex {
         let (to, pieces) = mpsc::channel(PIECES);
         let (inner, dyno) = (Arc::clone(self), Arc::clone(dyno));
         tokio::spawn(async move {
             tokio::select! {
                 () = to.closed() => {}
+                () = inner.closing.cancelled() => {}
                 () = inner.send_output(&dyno, &to) => {}
             }
         });
@@ -112,15 +113,18 @@ impl Inner {
     /// more logs ends the stream at once; then it is read again.
     async fn send_output(&self, dyno: &Dyno, to: &mpsc::Sender<io::Result<Bytes>>) {
         let mut facts = dyno.watch();
-        let mut sent = 0;
+        let mut sent = 0_usize;
         loop {
             let ended = facts.borrow().exit.is_some();
             let options = LogsOptionsBuilder::new().follow(!ended).stdout(true).stderr(true).build();
-            let mut pieces = std::pin::pin!(self.docker.logs(&dyno.container, Some(options)).skip(sent));
-            while let Some(piece) = pieces.next().await {
-                sent += 1;
+            let mut pieces = std::pin::pin!(self.docker.logs(&dyno.container, Some(options)).enumerate());
+            while let Some((at, piece)) = pieces.next().await {
                 let piece = piece.map(LogOutput::into_bytes).map_err(io::Error::other);
                 let broken = piece.is_err();
+                if at < sent && !broken {
+                    continue;
+                }
+                sent += 1;
                 if to.send(piece).await.is_err() || broken {
                     return;
                 }

@@ -74,7 +74,7 @@ struct Known {
 }
 
 impl Known {
-    /// Those that are not older than what is written down. Without an answer, lines may be repeated.
+    /// Those that are not older than what is written down, which is passed over when it comes again. Without an answer, lines may be repeated.
     async fn read(logs: &dyn LogStore, app: &AppId, process: &str, saved: &Position) -> Self {
         let (source, process) = (Some(LogSource::App), Some(process.to_owned()));
         let query = TailQuery { lines: TailQuery::MAX_LINES, source, process, ..TailQuery::default() };
@@ -163,6 +163,12 @@ impl Taker {
             if stderr { (&mut seen.err, &mut self.position.err) } else { (&mut seen.out, &mut self.position.out) };
         *mark = if mark.at_ns == at_ns { Mark { at_ns, pieces: mark.pieces + 1 } } else { Mark { at_ns, pieces: 1 } };
         if *mark <= *stored {
+            // Its line is among those that are known to be stored: another one like it is not.
+            let line = text.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
+            if let Some(line) = line {
+                let line = self.line(Timestamp(at_ns / 1_000_000), String::from_utf8_lossy(line).into_owned());
+                self.known.lacks(&line);
+            }
             return;
         }
         *stored = *mark;
@@ -303,6 +309,21 @@ mod tests {
         assert_eq!(lacking, ["tick", "c", "e"]);
         assert!(known.lacks(&line(2_000, "b")) && known.lines.is_empty(), "it is caught up with");
         assert!(known.lacks(&line(7, "b")));
+    }
+
+    #[test]
+    fn a_line_like_one_that_is_written_down_is_stored() {
+        let mut first = taker();
+        let (mut lines, mut seen) = (Vec::new(), Position::default());
+        first.piece(out("2026-11-23T15:04:05.0081Z tick\n"), &mut seen, &mut lines);
+        let known = Known::of(lines, &first.position);
+        let mut second = Taker { position: first.position, saved: first.position, known, ..taker() };
+        let (mut lines, mut seen) = (Vec::new(), Position::default());
+        for text in ["2026-11-23T15:04:05.0081Z tick\n", "2026-11-23T15:04:05.0082Z tick\n"] {
+            second.piece(out(text), &mut seen, &mut lines);
+        }
+        lines.retain(|line| second.known.lacks(line));
+        assert_eq!(lines.len(), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// A runtime and the world around it.
 ///
-/// Its limits are short: boot 2 s, stop 1 s, drain 3 s.
+/// Its limits are short: seconds for booting, draining, and stopping ([`STOP_GRACE`]).
 #[async_trait]
 pub trait RuntimeBench: Send + Sync + Sized + 'static {
     /// An empty one.
