@@ -49,6 +49,8 @@ enum Deed {
     Stop,
     /// A push of a commit without one of the process types.
     DropType,
+    /// `ps:restart` of the whole app.
+    Restart,
     /// `apps:destroy`.
     Destroy,
 }
@@ -78,6 +80,11 @@ fn steps(kind: Kind) -> Vec<(&'static str, Deed)> {
         steps.push((ReleasePhaseStep::GiveUp.as_str(), Deed::RetryLost));
     }
     steps.extend(build.chain(phase).chain(pass));
+    // Behind a push, the first pass is the one that its release command calls for, which has nothing to do. Here it is a rollout's.
+    let rollout = [PassStep::Place, PassStep::Publish, PassStep::Ensure, PassStep::Write];
+    let destroy = steps.pop();
+    steps.extend(rollout.map(|step| (step.as_str(), Deed::Restart)));
+    steps.extend(destroy);
     steps
 }
 
@@ -270,6 +277,7 @@ impl<'a> Victim<'a> {
             Deed::Run => self.run(crash),
             Deed::Stop => self.stop(crash),
             Deed::DropType => self.drop_type(crash),
+            Deed::Restart => self.restart(crash),
             Deed::Destroy => self.destroy(crash),
         }
     }
@@ -460,6 +468,15 @@ impl<'a> Victim<'a> {
             let dynos = self.platform.api(Method::Get, &format!("/apps/{}/dynos", self.name), None).body;
             (!dynos.contains("worker.")).then_some(())
         });
+    }
+
+    fn restart(&mut self, crash: &Crash<'_>) {
+        let before = self.platform.dyno_ids(&self.name, "web");
+        crash.arm();
+        // Its row is there before the pass that ends here begins.
+        let _ = self.platform.try_api(Method::Delete, &format!("/apps/{}/dynos", self.name), None);
+        self.killed(crash);
+        self.platform.have_restarted(&self.name, "web", &before);
     }
 
     fn destroy(&mut self, crash: &Crash<'_>) {
