@@ -205,8 +205,7 @@ impl Logged {
     }
 }
 
-/// After how much silence it is looked at whether the dyno has ended: an engine that was attached to just as it did
-/// may never end the stream.
+/// After how much silence it is looked at whether the dyno has ended: a stream that was cut just as it did may never end.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// Copies what the command writes to its own output, to the build's, and to the app's log, until it ends. Answers why
@@ -221,11 +220,11 @@ async fn copy_output(
     let mut logged = Logged::read(cx, app, dyno).await?;
     let mut stream = match cx.runtime.attach(&dyno.id).await {
         Ok(stream) => stream,
+        Err(error) if error.is_transient() => return Err(error.into()),
         Err(error) => {
             // It may have come to its end while the server died that it spoke to. What it wrote is in storage.
             let seen = cx.runtime.observe_one(app.id(), &dyno.id).await?;
             return match seen.map(|seen| seen.exit_code) {
-                _ if error.is_transient() => Err(error.into()),
                 Some(Some(0)) => Ok(None),
                 // There is nothing to wait for any more: it never will be started.
                 Some(Some(_)) | None => Ok(Some(error.to_string())),

@@ -102,7 +102,8 @@ impl Inner {
         tokio::spawn(async move {
             tokio::select! {
                 () = to.closed() => {}
-                () = inner.closing.cancelled() => {}
+                // That is no end of what it wrote.
+                () = inner.closing.cancelled() => { let _ = to.send(Err(io::Error::other("the server stops"))).await; }
                 () = inner.send_output(&dyno, &to) => {}
             }
         });

@@ -74,7 +74,8 @@ struct Known {
 }
 
 impl Known {
-    /// Those that are not older than what is written down, which is passed over when it comes again. Without an answer, lines may be repeated.
+    /// Those that are not older than what is written down, which is passed over when it comes again. Without an answer,
+    /// lines may be repeated.
     async fn read(logs: &dyn LogStore, app: &AppId, process: &str, saved: &Position) -> Self {
         let (source, process) = (Some(LogSource::App), Some(process.to_owned()));
         let query = TailQuery { lines: TailQuery::MAX_LINES, source, process, ..TailQuery::default() };

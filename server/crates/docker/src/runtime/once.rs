@@ -3,7 +3,8 @@
 //! The container of an attached dyno is made by `start_once` and started by `attach`, after the engine has
 //! joined the streams: no byte is lost, and a server that dies between the two leaves a container that was
 //! never started, which the next `attach` starts. The engine would start an exited container again, so we
-//! only ever start one that it calls `created`, one caller at a time.
+//! only ever start one that it calls `created`, one caller at a time. A release command, to which nobody types, is read from
+//! the engine's log instead.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
